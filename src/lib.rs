@@ -1,0 +1,1 @@
+//! Linux GPU shared virtual memory made usable, safe and observable.

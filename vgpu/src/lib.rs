@@ -1,0 +1,1 @@
+//! Virtual GPUs for running real kernel drivers without hardware.

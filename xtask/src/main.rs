@@ -1,0 +1,5 @@
+//! Developer tasks: `cargo xtask help` lists them.
+
+fn main() -> anyhow::Result<()> {
+    anyhow::bail!("no task yet")
+}

@@ -1,1 +1,11 @@
 //! Linux GPU shared virtual memory made usable, safe and observable.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
+compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
+
+pub mod addr;
+pub mod error;
+pub mod range;
+
+pub use error::{Errno, Error, ErrorKind, Result};
+pub use range::PageRange;

@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod error;
 pub mod outcome;
 pub mod range;
+pub mod uapi;
 
 pub use buffer::Buffer;
 pub use error::{Errno, Error, ErrorKind, Result};

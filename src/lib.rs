@@ -5,6 +5,7 @@ compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
 
 pub mod addr;
 pub mod buffer;
+pub mod channel;
 pub mod error;
 pub mod outcome;
 pub mod range;

@@ -119,8 +119,8 @@ fn parse_line(line: &[u8]) -> Option<Vma> {
     let inode = fields.next()?;
     let name = fields.next().unwrap_or("").trim_start();
     let &[read, write, _, private] = permissions else { return None };
-    let range =
-        PageRange::from_aligned(u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    let range = PageRange::new(start, end.checked_sub(start)?).ok()?;
     let kind = kind_of(private == b'p', inode != "0", name);
     Some(Vma { range, kind, readable: read == b'r', writable: write == b'w' })
 }

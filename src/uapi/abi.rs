@@ -113,6 +113,8 @@ pub struct Table {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct StructDesc {
+    /// Type in Rust.
+    pub rust_name: &'static str,
     /// Tag in C; `tag.member` names the unnamed struct type of a member.
     pub c_name: &'static str,
     /// Bytes.
@@ -147,8 +149,8 @@ pub struct RequestDesc {
     pub c_name: &'static str,
     /// Its value.
     pub value: u32,
-    /// Tag of the C struct it carries; a header may know the request with a shorter one.
-    pub c_struct: &'static str,
+    /// Rust name of the struct it carries; an older header may know the request with a shorter one.
+    pub argument: &'static str,
 }
 
 /// One constant.

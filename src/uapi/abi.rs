@@ -81,13 +81,14 @@ pub const fn request_nr(request: u32) -> u8 {
     request as u8
 }
 
-/// Whether the kernel reads the argument of this request (`_IOC_WRITE`).
+/// Whether the number says that the kernel reads the argument (`_IOC_WRITE`). userfaultfd's `UFFDIO_UNREGISTER` and
+/// `UFFDIO_WAKE` say the opposite of what they do, and KFD goes by its own table.
 #[must_use]
 pub const fn request_reads_argument(request: u32) -> bool {
     request >> DIRECTION_SHIFT & WRITE != 0
 }
 
-/// Whether the kernel writes the argument of this request back (`_IOC_READ`).
+/// Whether the number says that the kernel writes the argument back (`_IOC_READ`), which DRM does even when the call fails.
 #[must_use]
 pub const fn request_writes_argument(request: u32) -> bool {
     request >> DIRECTION_SHIFT & READ != 0

@@ -74,7 +74,7 @@ fn agrees(fact: &Fact, actual: u64) -> bool {
 
 fn is_merely_older(fact: &Fact, actual: u64, grown: &BTreeSet<&str>) -> bool {
     match fact.role {
-        Role::Size { rust_name } => grown.contains(rust_name) && actual < fact.expected,
+        Role::Whole { rust_name } => grown.contains(rust_name) && actual < fact.expected,
         Role::Request { argument } => {
             let [Ok(ours), Ok(theirs)] = [fact.expected, actual].map(u32::try_from) else { return false };
             let without_size = |request: u32| request & !(0x3fff << 16);

@@ -22,8 +22,8 @@ pub(crate) struct Fact {
 /// How a fact may deviate in a header that is merely older.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Size of this struct: smaller while the struct lacks fields.
-    Size { rust_name: &'static str },
+    /// Size or alignment of this struct: smaller while the struct lacks fields.
+    Whole { rust_name: &'static str },
     /// Part of this struct.
     Field { rust_name: &'static str },
     /// Request that carries this struct: its size field is smaller while the struct lacks fields.
@@ -66,9 +66,9 @@ fn struct_facts(desc: &StructDesc, facts: &mut Vec<Fact>) {
             role,
         });
     };
-    let size = Role::Size { rust_name };
-    push(format!("sizeof({label})"), &label, format!("sizeof({c_type})"), desc.size, size);
-    push(format!("_Alignof({label})"), &label, format!("_Alignof({c_type})"), desc.align, Role::Plain);
+    let whole = || Role::Whole { rust_name };
+    push(format!("sizeof({label})"), &label, format!("sizeof({c_type})"), desc.size, whole());
+    push(format!("_Alignof({label})"), &label, format!("_Alignof({c_type})"), desc.align, whole());
 
     for field in desc.fields {
         for c_name in real_names(field) {

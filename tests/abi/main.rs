@@ -102,6 +102,7 @@ fn main() {
 
     let mut trials = vec![
         Trial::test("every module is in the table", sources::every_module_is_in_the_table),
+        Trial::test("request numbers are distinct", sources::requests_are_distinct),
         Trial::ignorable_test("items newer than the headers are told apart", older::trial),
         Trial::ignorable_test("exceptions are real", {
             let newest = newest.clone();

@@ -53,9 +53,8 @@ pub(crate) fn measure(
         match compile.run(&format!("#include <{header}>\nint main(void) {{ return 0; }}\n"))? {
             Ok(_) => usable.push(header),
             Err(diagnostics) => {
-                let first =
-                    diagnostics.lines().find(|line| line.contains("error:")).unwrap_or("unknown error");
-                unusable.insert(header, first.trim().to_owned());
+                let error = diagnostics.lines().find_map(|line| Some(line.split_once("error:")?.1));
+                unusable.insert(header, error.unwrap_or("unknown error").trim().to_owned());
             }
         }
     }

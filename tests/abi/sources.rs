@@ -1,6 +1,6 @@
-//! The table is complete.
+//! The table is complete, and its requests are distinct.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fs, io};
 
@@ -19,6 +19,17 @@ pub(crate) fn every_module_is_in_the_table() -> Result<(), Failed> {
         return Err(format!("defining: {defining:?}\nlisted: {listed:?}").into());
     }
     Ok(())
+}
+
+/// A request number leads to one type.
+pub(crate) fn requests_are_distinct() -> Result<(), Failed> {
+    let mut names = BTreeMap::new();
+    for request in tables().flat_map(|table| table.requests) {
+        if let Some(other) = names.insert(request.value, request.c_name) {
+            return Err(format!("{other} and {} are both {:#x}", request.c_name, request.value).into());
+        }
+    }
+    if names.is_empty() { Err("there are no requests".into()) } else { Ok(()) }
 }
 
 fn visit(directory: &Path, module: &str, defining: &mut BTreeSet<String>) -> io::Result<()> {

@@ -108,8 +108,10 @@ impl<T: Pod> Buffer<T> {
                 for offset in (0..self.mapped).step_by(step) {
                     // SAFETY: the offset is inside our own mapping, to which `&mut self` is the only access.
                     let byte = unsafe { first.add(offset) };
+                    // SAFETY: as above.
+                    let value = unsafe { byte.read_volatile() };
                     // SAFETY: as above; writing back the byte that was read makes the page without changing it.
-                    unsafe { byte.write_volatile(byte.read_volatile()) };
+                    unsafe { byte.write_volatile(value) };
                 }
                 Ok(())
             }

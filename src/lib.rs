@@ -5,10 +5,12 @@ compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
 
 pub mod addr;
 pub mod buffer;
+pub mod channel;
 pub mod error;
 pub mod outcome;
 pub mod range;
 pub mod uapi;
+pub mod vma;
 
 pub use buffer::Buffer;
 pub use error::{Errno, Error, ErrorKind, Result};

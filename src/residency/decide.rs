@@ -96,7 +96,8 @@ pub(super) fn decide(evidence: &Evidence) -> Verdict {
         return Verdict::of(Class::Device, other, (0, 0));
     }
     if !exact_slots {
-        return Verdict::of(Class::Ambiguous, other, (cached - cached.min(slots), cached));
+        let least = if markers { 0 } else { cached - cached.min(slots) };
+        return Verdict::of(Class::Ambiguous, other, (least, cached));
     }
     // Cached slots are at least this many, and exactly this many when there are no markers.
     let cached_slots = slots.saturating_sub(uncached);
@@ -215,6 +216,7 @@ mod tests {
         // Two slots counted: the file may be one that mincore does not answer for, or the slots shared memory's.
         let slots = Evidence { slots: Slots::Counted(2), uncached: 2, ..file };
         assert_eq!(decide(&slots), verdict(Ambiguous, Swap, 2, 4));
+        assert_eq!(decide(&Evidence { markers: true, ..slots }), verdict(Ambiguous, Ambiguous, 0, 4));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod error;
 pub mod outcome;
 pub mod range;
+pub mod residency;
 pub mod uapi;
 pub mod vma;
 

@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::uapi::IoctlArg;
+use crate::uapi::abi::request_size;
 
 mod mapping;
 mod owner;
@@ -84,8 +85,9 @@ impl Channel {
     ///
     /// The errno of `open`, with the path in the reason.
     pub fn open(path: &Path) -> Result<Self> {
-        let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::from_errno("open", errno.into()).because(format!("cannot open {}", path.display())))?;
+        let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+            Error::from_errno("open", errno.into()).because(format!("cannot open {}", path.display()))
+        })?;
         Ok(Self { endpoint: Endpoint::File { fd, path: Some(path.to_owned()) } })
     }
 
@@ -170,11 +172,17 @@ impl Channel {
     /// # Safety
     ///
     /// As [`call`](Self::call).
-    pub unsafe fn call_sized(&self, name: &'static str, request: u32, arg: &mut [u8], retry: Retry) -> Result<()> {
-        if raw::request_size(request) != arg.len() {
+    pub unsafe fn call_sized(
+        &self,
+        name: &'static str,
+        request: u32,
+        arg: &mut [u8],
+        retry: Retry,
+    ) -> Result<()> {
+        if request_size(request) != arg.len() {
             return Err(Error::new(ErrorKind::InvalidArgument, name).because(format!(
                 "request {request:#x} promises {} bytes but {} are there",
-                raw::request_size(request),
+                request_size(request),
                 arg.len()
             )));
         }

@@ -4,8 +4,14 @@
 compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
 
 pub mod addr;
+pub mod buffer;
+pub mod channel;
 pub mod error;
+pub mod outcome;
 pub mod range;
+pub mod uapi;
 
+pub use buffer::Buffer;
 pub use error::{Errno, Error, ErrorKind, Result};
+pub use outcome::{Cause, Observe, Outcome, Refusal};
 pub use range::PageRange;

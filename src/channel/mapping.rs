@@ -36,7 +36,8 @@ impl DeviceMapping {
             )
         };
         let start = start.map_err(|errno| {
-            Error::from_errno("mmap", errno.into()).because(format!("cannot map {len:#x} bytes of {name} at {offset:#x}"))
+            Error::from_errno("mmap", errno.into())
+                .because(format!("cannot map {len:#x} bytes of {name} at {offset:#x}"))
         })?;
         let start = NonNull::new(start.cast()).ok_or_else(|| {
             Error::new(crate::ErrorKind::Other, "mmap").because("the kernel mapped the device at address 0")

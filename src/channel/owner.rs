@@ -77,7 +77,12 @@ fn map_page() -> Result<&'static AtomicU64, rustix::io::Errno> {
     let len = page_size() as usize;
     // SAFETY: a null hint lets the kernel choose free addresses, so nothing existing is replaced.
     let start = unsafe {
-        rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
+        rustix::mm::mmap_anonymous(
+            std::ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )?
     };
     // SAFETY: the range is the mapping just made; the advice changes what a child sees, nothing in this process.
     unsafe { rustix::mm::madvise(start, len, Advice::LinuxWipeOnFork)? };

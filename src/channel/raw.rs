@@ -6,11 +6,6 @@ use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 
 use crate::error::Errno;
 
-/// The size field of a request number: bits 16 to 29.
-pub(super) const fn request_size(request: u32) -> usize {
-    ((request >> 16) & 0x3fff) as usize
-}
-
 struct Buffer<'a> {
     request: u32,
     bytes: &'a mut [u8],

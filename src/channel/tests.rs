@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::uapi::IoctlArg;
-use crate::uapi::xe::XeVmCreate;
+use crate::uapi::xe::VmCreate;
 
 /// Records what it is asked and answers from a script.
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ impl VirtualNode for Recorder {
     }
 }
 
-fn create(channel: &Channel, retry: Retry) -> (XeVmCreate, Result<()>) {
-    let mut arg = XeVmCreate { flags: 6, ..Default::default() };
+fn create(channel: &Channel, retry: Retry) -> (VmCreate, Result<()>) {
+    let mut arg = VmCreate { flags: 6, ..Default::default() };
     // SAFETY: the argument holds no address.
     let result = unsafe { channel.call(&mut arg, retry) };
     (arg, result)
@@ -41,7 +41,7 @@ fn the_far_end_sees_the_bytes_and_its_changes_come_back() {
     result.unwrap();
     assert_eq!(arg.vm_id, 7);
     let calls = node.calls.lock().unwrap();
-    assert_eq!(calls[0].0, XeVmCreate::REQUEST);
+    assert_eq!(calls[0].0, VmCreate::REQUEST);
     assert_eq!(calls[0].1[8..12], 6u32.to_le_bytes());
     assert!(channel.is_virtual() && channel.descriptor().is_none());
 }
@@ -84,7 +84,7 @@ fn a_buffer_of_the_wrong_length_never_reaches_the_driver() {
     let node = Arc::new(Recorder::default());
     let channel = Channel::to_virtual(node.clone());
     // SAFETY: the argument holds no address.
-    let result = unsafe { channel.call_sized("f", XeVmCreate::REQUEST, &mut [0; 16], Retry::Never) };
+    let result = unsafe { channel.call_sized("f", VmCreate::REQUEST, &mut [0; 16], Retry::Never) };
     assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert!(node.calls.lock().unwrap().is_empty());
 }

@@ -85,7 +85,9 @@ fn missing_keys_and_lists_are_no_error() {
 
 #[test]
 fn names_of_generations() {
-    for (version, name) in [(90_010, "gfx90a"), (90_402, "gfx942"), (110_000, "gfx1100"), (120_001, "gfx1201")] {
+    for (version, name) in
+        [(90_010, "gfx90a"), (90_402, "gfx942"), (110_000, "gfx1100"), (120_001, "gfx1201")]
+    {
         assert_eq!(GfxVersion::from_decimal(version).unwrap().to_string(), name);
     }
     assert_eq!(GfxVersion::from_decimal(0), None);
@@ -161,8 +163,12 @@ impl Files for Shifting {
 }
 
 fn shifting(stable_at: u64, refuse: Option<(&'static str, Errno)>) -> (Result<Topology>, u64) {
-    let files =
-        Shifting { tree: TopologySource::Tree(Arc::new(two_nodes())), looks: Cell::new(0), stable_at, refuse };
+    let files = Shifting {
+        tree: TopologySource::Tree(Arc::new(two_nodes())),
+        looks: Cell::new(0),
+        stable_at,
+        refuse,
+    };
     let result = read(&files, "test");
     (result, files.looks.get())
 }

@@ -7,6 +7,7 @@ pub mod addr;
 pub mod buffer;
 pub mod channel;
 pub mod error;
+pub mod kfd;
 pub mod outcome;
 pub mod range;
 pub mod residency;

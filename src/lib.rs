@@ -7,10 +7,12 @@ pub mod addr;
 pub mod buffer;
 pub mod channel;
 pub mod error;
+pub mod kfd;
 pub mod outcome;
 pub mod range;
 pub mod residency;
 pub mod uapi;
+pub mod vma;
 
 pub use buffer::Buffer;
 pub use error::{Errno, Error, ErrorKind, Result};

@@ -111,10 +111,12 @@ proptest! {
         }
         // What one can know without swap, markers and so on, one must know.
         let kernel = &engine.kernel;
-        if !kernel.mappings.iter().any(is_doubtful) && (kernel.guard_known || kernel.swap == SwapSpace::Empty) {
+        let files = kernel.mappings.iter().any(|mapping| mapping.file);
+        let guards_known = kernel.guard_known || (kernel.swap == SwapSpace::Empty && !files);
+        if guards_known && !kernel.mappings.iter().any(is_doubtful) {
             prop_assert_eq!(residency.summary().bytes(Place::Ambiguous), 0, "{:?}", residency);
         }
-        if kernel.types && kernel.swap != SwapSpace::NotBuilt && !kernel.mappings.iter().any(|m| m.file) {
+        if kernel.types && kernel.swap != SwapSpace::NotBuilt && !files {
             prop_assert_eq!(residency.summary().bytes(Place::Ambiguous), 0, "{:?}", residency);
         }
     }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod outcome;
 pub mod range;
 pub mod uapi;
+pub mod xe;
 
 pub use buffer::Buffer;
 pub use error::{Errno, Error, ErrorKind, Result};

@@ -8,7 +8,7 @@ use super::kernel::Kernel;
 use super::klog::{self, Watch};
 use super::qemu::{Accel, Console, Machine, Qemu};
 use super::vendor::Gpus;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use guest_init::{Decoder, Job, Message, Module, Program, Shell};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -287,7 +287,7 @@ impl<'a> Attempt<'a> {
     /// Handles what has come; false when the boot is over.
     fn step(&mut self, sink: &mut dyn FnMut(&Message)) -> Result<bool> {
         if child::interrupted() {
-            bail!("interrupted");
+            return Err(child::Interrupted.into());
         }
         self.accept()?;
         match self.events.recv_timeout(Duration::from_millis(20)) {

@@ -137,9 +137,12 @@ impl GuestOptions {
     /// The virtual GPUs the options ask for.
     pub(crate) fn gpus(&self) -> Vec<Gpus> {
         let vendors = self.vendors.iter().filter(|_| self.gpus > 0);
-        vendors
-            .map(|vendor| Gpus { vendor: *vendor, count: self.gpus, profile: self.profile.clone() })
-            .collect()
+        vendors.map(|vendor| self.gpus_of(*vendor, self.gpus)).collect()
+    }
+
+    /// Virtual GPUs of one vendor with the settings of the options.
+    pub(crate) fn gpus_of(&self, vendor: Vendor, count: usize) -> Gpus {
+        Gpus { vendor, count, profile: self.profile.clone() }
     }
 }
 

@@ -139,7 +139,7 @@ fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
         let firmware = folder.join(format!("firmware-{}", gpus.vendor));
         fs::create_dir_all(&firmware)?;
         device::write_firmware(vgpu(tools)?, gpus.vendor, &firmware)?;
-        files.push(GuestFile { host: firmware, guest: "/lib/firmware".into() });
+        files.push(GuestFile { host: firmware.join("lib/firmware"), guest: "/lib/firmware".into() });
     }
     let image = folder.join("initramfs");
     initramfs::write(&image, &tools.init, &job, &modules, &files)?;
@@ -154,7 +154,7 @@ fn job(spec: &Spec, modules: &[String]) -> Job {
     let module = |name: &String| {
         let mut words = Vec::new();
         if let Some(gpus) = spec.gpus.iter().find(|gpus| gpus.vendor.module() == name) {
-            words.push(gpus.vendor.parameters(&spec.kernel.release, &gpus.profile));
+            words.push(gpus.vendor.parameters().to_owned());
             words.extend(spec.parameters.iter().cloned());
         }
         Module { file: format!("{name}.ko"), parameters: words.join(" ") }

@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
 mod command;
+mod hwtest;
 mod lab;
 mod table;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<lab::child::Interrupted>() { 130 } else { 1 })
         }
     }
 }
@@ -41,6 +42,10 @@ fn run(mut parser: Parser) -> Result<i32> {
         "lab" => {
             lab::child::catch_interrupts()?;
             lab::main(parser)
+        }
+        "hwtest" => {
+            lab::child::catch_interrupts()?;
+            hwtest::main(parser)
         }
         _ => bail!("no task called {task:?}; see `cargo xtask help`"),
     }

@@ -64,8 +64,8 @@ fn any_model() -> impl Strategy<Value = Model> {
         SwapSpace::Empty,
         SwapSpace::NotBuilt,
     ]);
-    (prop::collection::vec(any_mapping(), 1..5), swap, any::<[bool; 3]>()).prop_map(
-        |(parts, swap, [types, has_ioctl, guard_known])| {
+    (prop::collection::vec(any_mapping(), 1..5), swap, any::<[bool; 4]>()).prop_map(
+        |(parts, swap, [types, has_ioctl, guard_known, stale_walk_end])| {
             let mut at = FIRST;
             let mut mappings = Vec::new();
             for (gap, mut mapping) in parts {
@@ -81,7 +81,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                 }
                 mappings.push(mapping);
             }
-            Model { swap, types, has_ioctl, guard_known, ..Model::new(mappings) }
+            Model { swap, types, has_ioctl, guard_known, stale_walk_end, ..Model::new(mappings) }
         },
     )
 }

@@ -63,11 +63,7 @@ impl Workspace {
         parse_metadata(&command::output(&mut command)?)
     }
 
-    /// The workspace's root folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
+    /// The target of this name.
     pub(crate) fn find(&self, name: &str) -> Result<&Target> {
         let found: Vec<&Target> = self.targets.iter().filter(|target| target.name == name).collect();
         match found.as_slice() {
@@ -98,9 +94,9 @@ impl Workspace {
     }
 
     /// Builds a program for the host.
-    pub(crate) fn build_for_host(&self, target: &Target) -> Result<PathBuf> {
+    pub(crate) fn build_for_host(&self, target: &Target, release: bool) -> Result<PathBuf> {
         let mut command = cargo();
-        self.build_arguments(&mut command, target, true);
+        self.build_arguments(&mut command, target, release);
         build(command, target)
     }
 

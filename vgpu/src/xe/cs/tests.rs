@@ -480,6 +480,17 @@ fn hanging_context_is_reset_when_others_wait() {
 }
 
 #[test]
+fn hanging_context_keeps_its_clock_running() {
+    let mut t = armed(Kind::JobHang, 0, 0);
+    t.batch(&[op::store(VA + OUT, 1)]);
+    let first = t.bench.read(0x2_23a8);
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    assert!(t.bench.read(0x2_23a8) > first, "the driver tells a busy engine from a dead one by this");
+    t.bench.send(&[0x1001, ID, 0]);
+    assert_eq!(t.bench.read(0x2_23a8), 0, "nothing on the engine");
+}
+
+#[test]
 fn trouble_with_faults() {
     let mut t = armed(Kind::FaultLose, 0, 0);
     t.batch(&[op::store(HOLE, 1)]);

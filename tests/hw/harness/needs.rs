@@ -41,7 +41,7 @@ impl Need {
                 (size > SMALL).then(|| format!("VRAM of {size} bytes is too large to fill in a test"))
             }
             Self::Advice => match gpu.device() {
-                Device::Xe(xe) => match xe.probe().supports(Operation::Madvise) {
+                Device::Xe(xe) => match xe.probe().supports(Operation::Advise) {
                     Ok(true) => None,
                     Ok(false) => Some("this kernel's xe takes no advice (Linux 6.18)".to_owned()),
                     Err(error) => Some(error.to_string()),

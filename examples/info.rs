@@ -24,7 +24,9 @@ fn main() -> Result<()> {
         println!("{passed_over}");
     }
     if found.gpus().is_empty() {
-        println!("\nNo GPU that this crate can use. The simulated one works everywhere: --simulated shows it.");
+        println!(
+            "\nNo GPU that this crate can use. The simulated one works everywhere: --simulated shows it."
+        );
     }
     if simulated_too {
         println!();

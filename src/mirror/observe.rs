@@ -111,7 +111,7 @@ impl Scratch {
                         other => other?,
                     }
                     self.scanner.scan(block, &mut self.after)?;
-                    let moved = self.after.runs().iter().any(|run| run.place() == Place::Device);
+                    let moved = self.after.runs().iter().any(|run| in_vram(run.place()));
                     fruitless = if moved { 0 } else { fruitless + 1 };
                 }
             }
@@ -132,12 +132,18 @@ fn stops_at_one_mapping(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::MemoryKind | ErrorKind::NotMapped)
 }
 
+/// Whether a page counts as resident on a device. A cheap scan does not tell swapped pages from device pages; the
+/// documentation of [`Observe::Cheaply`] says so.
+fn in_vram(place: Place) -> bool {
+    matches!(place, Place::Device | Place::Ambiguous)
+}
+
 /// Walks two scans of the same range side by side.
 fn compare(before: &Residency, after: &Residency, target: Target, missing: &mut Vec<PageRange>) -> Tally {
     let mut tally = Tally::default();
     let mut earlier = before.runs().iter().peekable();
     for now in after.runs() {
-        let is_there = (now.place() == Place::Device) == target.is_vram();
+        let is_there = in_vram(now.place()) == target.is_vram();
         if !is_there {
             match missing.last_mut() {
                 Some(last) if last.end() == now.range().start() => *last = last.hull(now.range()),
@@ -147,7 +153,7 @@ fn compare(before: &Residency, after: &Residency, target: Target, missing: &mut 
         while let Some(&then) = earlier.peek() {
             if let Some(both) = then.range().intersection(now.range()) {
                 if is_there {
-                    let was_there = (then.place() == Place::Device) == target.is_vram();
+                    let was_there = in_vram(then.place()) == target.is_vram();
                     *(if was_there { &mut tally.already } else { &mut tally.moved }) += both.len();
                 }
             }

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn pointers(m: &XeMemory) -> (u32, u32, u32) {
-        let load = |at| m.vram.mapping().load32(0x2000 + at).unwrap();
+        let load = |at: u64| m.vram.mapping().load32(0x2000 + at).unwrap();
         (load(0), load(4), load(8))
     }
 

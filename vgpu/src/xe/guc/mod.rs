@@ -172,3 +172,6 @@ impl<'a> Firmware<'a> {
 
 #[cfg(test)]
 pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub(in crate::xe) const ENGINE: &[D] = &[
     ram("RING_PWRCTX_MAXCNT", RING_PWRCTX_MAXCNT),
     ram("RING_HWS_PGA", 0x80),
     ram("RING_HWSTAM", 0x98),
+    ram("RING_MI_MODE", 0x9c),
     ram("RING_CMD_CCTL", 0xc4),
     masked("CSFE_CHICKEN1", 0xd4),
     ram("RING_IDLEDLY", 0x23c),

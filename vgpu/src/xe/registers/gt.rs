@@ -27,6 +27,7 @@ pub(in crate::xe) const COMMON: &[D] = &[
     ram("MTL_MCR_SELECTOR", 0xfd4),
     ro("MTL_MIRROR_TARGET_WP1", 0xc60, 72),
     ram("XELP_GLOBAL_MOCS", 0x4000).row(64, 4),
+    ram("STATELESS_COMPRESSION_CTRL", 0x4148),
     ram("XE2_PAT_ATS", 0x47fc),
     ram("XE2_PAT", 0x4800).row(40, 4),
     ro("MIRROR_FUSE3", 0x9118, 0x000f_000f),
@@ -47,10 +48,12 @@ pub(in crate::xe) const COMMON: &[D] = &[
     ram("RP_CONTROL", 0xa024),
     ram("PMINTRMSK", 0xa168),
     ram("POWERGATE_ENABLE", 0xa210),
+    ro("GT_A26C", 0xa26c, 0),
     Def::new("XE2_GLOBAL_INVAL", 0xb404, Behaviour::SelfClearing(1)),
     Def::new("XE2_TDF_CTRL", 0xb418, Behaviour::SelfClearing(1)),
     // Boot ROM "in reset".
     ram("GUC_STATUS", GUC_STATUS).reset(1),
+    ro("GUC_C010", 0xc010, 0),
     Def::new("GUC_WOPCM_SIZE", 0xc050, Behaviour::Latching(1)),
     ram("GUC_SHIM_CONTROL", 0xc064),
     ram("SOFT_SCRATCH", 0xc180).row(16, 4),
@@ -64,17 +67,19 @@ pub(in crate::xe) const COMMON: &[D] = &[
     Def::new("DMA_GUC_WOPCM_OFFSET", 0xc340, Behaviour::Latching(1)),
     hook("GUC_PMTIMESTAMP_LO", 0xc3e8, Key::Clock(false)),
     hook("GUC_PMTIMESTAMP_HI", 0xc3ec, Key::Clock(true)),
+    ram("GUC_C50C", 0xc50c),
     ram("PVC_GUC_TLB_INV_DESC0", 0xcf7c),
     ram("PVC_GUC_TLB_INV_DESC1", 0xcf80),
 ];
 
 pub(in crate::xe) const MAIN_ONLY: &[D] = &[
-    ram("STATELESS_COMPRESSION_CTRL", 0x4148),
     ram("XE2_GAMREQSTRM_CTRL", 0x4194),
     ro("XEHP_TILE_ADDR_RANGE", XEHP_TILE_ADDR_RANGE, 0),
     ro("XE2_FLAT_CCS_BASE_RANGE_LOWER", XE2_FLAT_CCS_BASE_RANGE_LOWER, 0),
     ro("XE2_FLAT_CCS_BASE_RANGE_UPPER", XE2_FLAT_CCS_BASE_RANGE_UPPER, 0),
+    ram("CCCHKNREG1", 0x8828),
     ram("LSN_VC_REG2", 0xb0c8),
+    ram("L3SQCREG2", 0xb104),
     ram("L3SQCREG3", 0xb108),
     ram("XEHP_L3SQCREG5", 0xb158),
     ram("XEHPC_L3CLOS_MASK", 0xb194).row(4, 8),
@@ -96,6 +101,12 @@ pub(in crate::xe) const MAIN_ONLY: &[D] = &[
 macro_rules! media_domains {
     ($($name:literal, $at:literal => $ack:literal;)+) => {
         pub(in crate::xe) const MEDIA_ONLY: &[D] = &[
+            ram("OAM_SAG_OACONTROL", 0x1_3194),
+            masked("OAM_SAG_OA_DEBUG", 0x1_3198),
+            ram("OAM_SCMI0_OACONTROL", 0x1_4194),
+            masked("OAM_SCMI0_OA_DEBUG", 0x1_4198),
+            ram("OAM_SCMI1_OACONTROL", 0x1_4994),
+            masked("OAM_SCMI1_OA_DEBUG", 0x1_4998),
             hook("FORCEWAKE_GT", 0xa188, Key::ForceWake(super::MEDIA_OFFSET + 0xdfc)),
             $(hook(concat!("FORCEWAKE_", $name), $at, Key::ForceWake(super::MEDIA_OFFSET + $ack)),
               ro(concat!("FORCEWAKE_ACK_", $name), $ack, 0),)+

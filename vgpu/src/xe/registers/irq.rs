@@ -35,6 +35,7 @@ pub(in crate::xe) const IRQ: &[D] = &[
     ram("GUC_SG_INTR_MASK", 0x19_00e8),
     ram("GPM_WGBOXPERF_INTR_MASK", 0x19_00ec),
     ram("CRYPTO_RSVD_INTR_MASK", 0x19_00f0),
+    ram("GUNIT_GSC_INTR_MASK", 0x19_00f4),
     ram("CCS0_CCS1_INTR_MASK", 0x19_0100),
     ram("CCS2_CCS3_INTR_MASK", 0x19_0104),
     ram("XEHPC_BCS1_BCS2_INTR_MASK", 0x19_0110),

@@ -37,6 +37,8 @@ pub(in crate::xe) const SOC: &[D] = &[
     ro("STOLEN_RESERVED_HIGH", 0x10_82c4, 0),
     ro("SG_TILE_ADDR_RANGE", SG_TILE_ADDR_RANGE, 0),
     ro("VF_CAP_REG", 0x19_01f8, 0),
+    ram("VDBOX_CGCTL3F08", 0x1c_3f08),
+    ram("VDBOX_CGCTL3F1C", 0x1c_3f1c),
     ram("SOC_280164", 0x28_0164),
     ram("SOC_280168", 0x28_0168),
     ram("SOC_35B004", 0x35_b004),

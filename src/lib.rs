@@ -71,6 +71,8 @@ pub mod mirror;
 pub mod outcome;
 pub mod range;
 pub mod residency;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod uapi;
 pub mod vma;
 pub mod xe;

@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
+mod child;
 mod command;
 mod hwtest;
 mod lab;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::from(if error.is::<lab::child::Interrupted>() { 130 } else { 1 })
+            ExitCode::from(if error.is::<child::Interrupted>() { 130 } else { 1 })
         }
     }
 }
@@ -40,11 +41,11 @@ fn run(mut parser: Parser) -> Result<i32> {
             Ok(0)
         }
         "lab" => {
-            lab::child::catch_interrupts()?;
+            child::catch_interrupts()?;
             lab::main(parser)
         }
         "hwtest" => {
-            lab::child::catch_interrupts()?;
+            child::catch_interrupts()?;
             hwtest::main(parser)
         }
         _ => bail!("no task called {task:?}; see `cargo xtask help`"),

@@ -2,12 +2,12 @@
 
 use super::boot;
 use super::cache::Cache;
-use super::child;
 use super::list;
 use super::options::{self, GuestOptions, own_kernel, path, seconds, text, unexpected};
 use super::programs::Workspace;
 use super::session::{self, Conditions, Wanted};
 use super::setup::{self, Choice};
+use crate::child;
 use anyhow::{Context, Result, bail};
 use guest_init::{Message, Shell};
 use lexopt::Arg::{Long, Short, Value};

@@ -5,7 +5,6 @@ mod apt;
 mod boot;
 mod cache;
 mod catalog;
-pub(crate) mod child;
 mod cli;
 mod cpio;
 mod device;

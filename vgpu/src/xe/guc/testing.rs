@@ -1,6 +1,5 @@
 //! A device without threads, and the part of the driver that talks to the firmware.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Ctb, Message};
@@ -36,7 +35,6 @@ pub(crate) struct Bench {
     pub(crate) core: Arc<Core>,
     h2g: Ctb,
     g2h: Ctb,
-    pub(crate) events: VecDeque<Message>,
     images: u64,
     next_table: u64,
 }
@@ -59,7 +57,6 @@ impl Bench {
             core,
             h2g: ring(H2G, 1024),
             g2h: ring(G2H, g2h),
-            events: VecDeque::new(),
             images: 0,
             next_table: FIRST_TABLE,
         };

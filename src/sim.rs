@@ -1,0 +1,4 @@
+//! Devices in this process that answer like the kernel's drivers.
+
+pub mod kfd;
+mod user_memory;

@@ -6,10 +6,16 @@ compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
 pub mod addr;
 pub mod buffer;
 pub mod channel;
+pub mod drm;
 pub mod error;
+pub mod kfd;
 pub mod outcome;
 pub mod range;
+pub mod residency;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod uapi;
+pub mod vma;
 pub mod xe;
 
 pub use buffer::Buffer;

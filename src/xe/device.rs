@@ -9,9 +9,11 @@ use super::pat::PatTable;
 use super::probe::{Answers, Probe};
 use super::query;
 use super::query::{Engine, Gt, MemoryRegion};
-use crate::channel::{Channel, Retry};
+use crate::channel::Channel;
+use crate::drm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PageRange;
+use crate::uapi::IoctlArg;
 use crate::uapi::drm::Version;
 use crate::uapi::xe::{
     DRM_XE_QUERY_CONFIG_FLAG_HAS_CPU_ADDR_MIRROR, DRM_XE_QUERY_CONFIG_FLAG_HAS_DISABLE_STATE_CACHE_PERF_FIX,
@@ -132,14 +134,10 @@ impl Device {
     ///
     /// As [`open`](Self::open), without `open` itself.
     pub fn from_channel(channel: Channel) -> Result<Self> {
-        let driver = driver_name(&channel)?;
-        if driver != b"xe" {
-            return Err(Error::new(ErrorKind::Unsupported, "DRM_IOCTL_VERSION")
-                .because(format!(
-                    "{} belongs to the driver {:?}",
-                    channel.name(),
-                    String::from_utf8_lossy(&driver)
-                ))
+        let driver = drm::driver_name(&channel).map_err(|error| explain(error, &[]))?;
+        if driver != "xe" {
+            return Err(Error::new(ErrorKind::Unsupported, Version::NAME)
+                .because(format!("{} belongs to the driver {driver:?}", channel.name()))
                 .hint_is("open a render node of the xe driver"));
         }
         let config = Config::read(&channel)?;
@@ -221,15 +219,4 @@ impl fmt::Debug for Device {
             .field("device_id", &format_args!("{:#06x}", self.0.config.device_id))
             .finish()
     }
-}
-
-/// The name of the DRM driver behind `channel` (`DRM_IOCTL_VERSION`); names longer than 32 bytes are cut.
-fn driver_name(channel: &Channel) -> Result<Vec<u8>> {
-    let mut name = [0u8; 32];
-    let mut arg =
-        Version { name_len: name.len() as u64, name: name.as_mut_ptr() as u64, ..Version::default() };
-    // SAFETY: the kernel writes at most `name_len` bytes to `name`, which lives until after the call; the rooms for date and
-    // description have length 0.
-    unsafe { channel.call(&mut arg, Retry::Always) }.map_err(|error| explain(error, &[]))?;
-    Ok(name[..name.len().min(arg.name_len as usize)].to_vec())
 }

@@ -1,0 +1,55 @@
+//! Where pages can be asked to be.
+
+use std::fmt;
+
+use crate::device::Device;
+
+/// A place for pages: system memory, or a region of a GPU's own memory.
+///
+/// Made by [`Gpu::vram`](crate::Gpu::vram) and [`Gpu::vram_regions`](crate::Gpu::vram_regions); cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Location {
+    /// The machine's ordinary memory.
+    System,
+    /// Memory of a GPU.
+    Vram(VramRegion),
+}
+
+/// One region of a GPU's own memory. Most GPUs have one; an xe device has one for each tile.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VramRegion {
+    device: Device,
+    instance: u16,
+    size: u64,
+}
+
+impl VramRegion {
+    pub(crate) const fn new(device: Device, instance: u16, size: u64) -> Self {
+        Self { device, instance, size }
+    }
+
+    /// The GPU whose memory it is.
+    #[must_use]
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The driver's number for the region: the memory region instance on xe (from 1), 0 on KFD, whose GPUs have one each.
+    #[must_use]
+    pub const fn instance(&self) -> u16 {
+        self.instance
+    }
+
+    /// Size in bytes, as the driver reports it; 0 for a GPU without memory of its own.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl fmt::Debug for VramRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VramRegion({} of {})", self.instance, self.device.node())
+    }
+}

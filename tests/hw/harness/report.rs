@@ -1,0 +1,55 @@
+//! Results for programs: one JSON object a line, to the file that `HW_RESULTS` names.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use drm_pagemap::Driver;
+use serde_json::json;
+
+use super::ground::Ground;
+
+/// How a case ended.
+#[derive(Debug)]
+pub enum Verdict {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+/// Where results go, besides the terminal.
+#[derive(Clone, Debug)]
+pub struct Report {
+    file: Option<Arc<Mutex<File>>>,
+}
+
+impl Report {
+    /// The file named by `HW_RESULTS`, if any.
+    pub fn from_environment() -> Self {
+        let file = std::env::var_os("HW_RESULTS").map(|path| {
+            let file = File::options().append(true).create(true).open(&path);
+            Arc::new(Mutex::new(file.unwrap_or_else(|error| panic!("HW_RESULTS {path:?}: {error}"))))
+        });
+        Self { file }
+    }
+
+    pub fn write(&self, name: &str, ground: Ground, driver: Driver, verdict: &Verdict, took: Duration) {
+        let Some(file) = &self.file else { return };
+        let (outcome, reason) = match verdict {
+            Verdict::Passed => ("passed", ""),
+            Verdict::Skipped(reason) => ("skipped", reason.as_str()),
+            Verdict::Failed(reason) => ("failed", reason.as_str()),
+        };
+        let line = json!({
+            "name": name,
+            "ground": ground.to_string(),
+            "driver": driver.name(),
+            "outcome": outcome,
+            "reason": reason,
+            "ms": took.as_millis() as u64,
+        });
+        let mut file = file.lock().expect("no writer panicked");
+        writeln!(file, "{line}").expect("the results file takes a line");
+    }
+}

@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod channel;
 pub mod error;
 pub mod outcome;
+pub mod pagemap;
 pub mod range;
 pub mod uapi;
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::core::{BAR0_SIZE, Core, GGTT_OFFSET};
 use super::engine::{EngineRunner, Postman};
 use super::mmio;
-use super::registers;
 use super::topology::{ENGINES, MEDIA};
 use crate::board::Board;
 use crate::coverage::Coverage;
@@ -14,13 +13,11 @@ use crate::device::Device;
 use crate::engine::Worker;
 use crate::pci::{Bar, Capability, Identity, Layout, Window};
 use crate::profile::Profile;
-use crate::regs::RegisterFile;
 
 /// A GPU of the Battlemage kind.
 #[derive(Debug)]
 pub struct XeDevice {
     core: Arc<Core>,
-    profile: Profile,
     layout: Layout,
     _workers: Vec<Worker>,
 }
@@ -42,7 +39,7 @@ impl XeDevice {
         }
         workers.push(Worker::spawn("postman", core.postman.clone(), Postman::new(core.clone()))?);
         let layout = layout(&core);
-        Ok(XeDevice { core, profile: profile.clone(), layout, _workers: workers })
+        Ok(XeDevice { core, layout, _workers: workers })
     }
 }
 
@@ -139,9 +136,9 @@ impl Device for XeDevice {
     }
 }
 
-impl XeDevice {
-    /// The registers of this profile, for listings.
-    pub fn registers(&self) -> RegisterFile<registers::Key> {
-        RegisterFile::new(registers::table(&self.profile, self.core.memory.vram.size()))
+impl Drop for XeDevice {
+    /// Ends what runs, so that the engine threads can end.
+    fn drop(&mut self) {
+        self.halt();
     }
 }

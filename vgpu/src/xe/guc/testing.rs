@@ -53,13 +53,8 @@ impl Bench {
             core.memory.ggtt.set(GgttAddr(page), GgttPage::Vram(VramOffset(page)));
         }
         let ring = |base, size| Ctb { buffer: GgttAddr(base + 0x1000), descriptor: GgttAddr(base), size };
-        let mut bench = Bench {
-            core,
-            h2g: ring(H2G, 1024),
-            g2h: ring(G2H, g2h),
-            images: 0,
-            next_table: FIRST_TABLE,
-        };
+        let mut bench =
+            Bench { core, h2g: ring(H2G, 1024), g2h: ring(G2H, g2h), images: 0, next_table: FIRST_TABLE };
         bench.load_firmware();
         bench
     }

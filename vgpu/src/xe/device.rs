@@ -89,7 +89,7 @@ impl Device for XeDevice {
             let at = offset + i as u32;
             if dword.0 != at & !3 {
                 dword = (at & !3, mmio::read(&self.core, &mut state, at & !3));
-                tracing::trace!(target: "mmio", name = %state.registers.table().name(dword.0), at = dword.0, value = dword.1, "read");
+                tracing::trace!(target: "mmio", name = %state.registers.table().name(dword.0), at = format_args!("{:#x}", dword.0), value = format_args!("{:#x}", dword.1), "read");
             }
             *byte = dword.1.to_le_bytes()[(at & 3) as usize];
         }
@@ -105,7 +105,13 @@ impl Device for XeDevice {
         for (i, bytes) in from.chunks_exact(4).enumerate() {
             let at = offset + i as u32 * 4;
             let value = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            tracing::trace!(target: "mmio", name = %state.registers.table().name(at), at, value, "write");
+            tracing::trace!(
+                target: "mmio",
+                name = %state.registers.table().name(at),
+                at = format_args!("{at:#x}"),
+                value = format_args!("{value:#x}"),
+                "write"
+            );
             mmio::write(&self.core, &mut state, at, value);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Ctb, Message};
 use crate::board::Board;
-use crate::engine::{Engine, Progress};
+use crate::engine::{Engine, Progress, Worker};
 use crate::mem::{self, Dma, Mapping, VramOffset};
 use crate::pci::Peers;
 use crate::profile::Profile;
@@ -201,6 +201,15 @@ impl Bench {
             }
         }
         panic!("the engines never come to rest");
+    }
+
+    /// Starts real engine threads, in place of [`run`](Self::run).
+    pub(crate) fn start(&self) -> Vec<Worker> {
+        let start = |engine: usize| {
+            let runner = EngineRunner::new(self.core.clone(), engine);
+            Worker::spawn(ENGINES[engine].name, self.core.engines[engine].clone(), runner).unwrap()
+        };
+        (0..ENGINES.len()).map(start).collect()
     }
 
     /// Lets the firmware deliver what waits.

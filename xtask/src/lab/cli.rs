@@ -79,7 +79,11 @@ Prints the folder of the newest Linux user-space headers (to pass as include pat
 busybox program.
 ";
 
-const LIST_HELP: &str = "cargo xtask lab list [--cache DIR]\n";
+const LIST_HELP: &str = "\
+cargo xtask lab list [--here] [--cache DIR]
+
+  --here    only the names of the kernels that are here, the newest first, one a line
+";
 const CLEAN_HELP: &str = "\
 cargo xtask lab clean [--cache DIR] [--logs]
 
@@ -149,15 +153,17 @@ fn setup_command(mut parser: Parser) -> Result<i32> {
 }
 
 fn list_command(mut parser: Parser) -> Result<i32> {
-    let mut cache = None;
+    let (mut cache, mut here) = (None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("help") | Short('h') => return help(&[LIST_HELP]),
+            Long("here") => here = true,
             Long("cache") => cache = Some(path(&mut parser)?),
             arg => return Err(unexpected(arg, "lab list")),
         }
     }
-    print!("{}", list::list(&Cache::locate(cache)?));
+    let cache = Cache::locate(cache)?;
+    print!("{}", if here { list::here(&cache) } else { list::list(&cache) });
     Ok(0)
 }
 

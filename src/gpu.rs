@@ -8,8 +8,6 @@ use crate::location::{Location, VramRegion};
 use crate::mirror::Mirror;
 
 mod discover;
-#[cfg(feature = "sim")]
-mod simulated;
 mod support;
 mod vram;
 

@@ -71,3 +71,6 @@ pub use topology::{
     TopologySource,
 };
 pub use xnack::Xnack;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

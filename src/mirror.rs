@@ -18,13 +18,16 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::range::PageRange;
 
+mod advice;
 mod observe;
 mod prefetch;
 mod refusal;
 mod space;
 
+pub use advice::{Advice, Advise};
 pub use prefetch::Prefetch;
 
+use advice::AdviceBook;
 use observe::Scratch;
 use space::Space;
 
@@ -40,6 +43,7 @@ pub struct Mirror {
     space: Space,
     device: Device,
     owner: ProcessGuard,
+    advice: AdviceBook,
     scratch: Mutex<Vec<Scratch>>,
 }
 
@@ -49,6 +53,7 @@ impl Mirror {
             space: Space::new(device)?,
             device: device.clone(),
             owner: ProcessGuard::current()?,
+            advice: AdviceBook::default(),
             scratch: Mutex::new(Vec::new()),
         })
     }
@@ -74,6 +79,27 @@ impl Mirror {
     #[must_use = "nothing moves until `run`"]
     pub fn prefetch_range(&self, range: PageRange) -> Prefetch<'_> {
         Prefetch::new(self, range)
+    }
+
+    /// Prepares to advise how the pages of `data`, rounded outward to whole pages, are to be treated.
+    ///
+    /// ```
+    /// use drm_pagemap::{Buffer, Gpu};
+    ///
+    /// let gpu = Gpu::simulated();
+    /// let mirror = gpu.mirror()?;
+    /// let data = Buffer::<u32>::zeroed(1 << 20)?;
+    /// let advice = mirror.advise(&data).prefer(gpu.vram()).apply()?;
+    /// drop(advice); // what was advised before is in force again
+    /// # Ok::<(), drm_pagemap::Error>(())
+    /// ```
+    pub fn advise<T>(&self, data: &[T]) -> Advise<'_> {
+        self.advise_range(PageRange::covering(data))
+    }
+
+    /// Prepares to advise how the pages of `range`, exactly, are to be treated.
+    pub fn advise_range(&self, range: PageRange) -> Advise<'_> {
+        Advise::new(self, range)
     }
 
     fn scratch(&self) -> Result<Scratch> {

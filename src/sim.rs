@@ -1,4 +1,5 @@
-//! Simulated devices: objects of this process that answer ioctls as the drivers do.
+//! Devices in this process that answer like the kernel's drivers.
 
-pub(crate) mod user_memory;
+pub mod kfd;
+mod user_memory;
 pub mod xe;

@@ -91,7 +91,8 @@ impl KfdGpu {
     /// [`ErrorKind::NotFound`] when the topology does not list it (any more).
     pub fn node(&self) -> Result<&Node> {
         self.system.topology.gpu(self.id).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "KfdGpu::node").because(format!("the topology does not list {}", self.id))
+            Error::new(ErrorKind::NotFound, "KfdGpu::node")
+                .because(format!("the topology does not list {}", self.id))
         })
     }
 

@@ -78,7 +78,12 @@ impl Discovery {
     }
 
     /// Adds the GPUs of a KFD whose device file is open.
-    pub(super) fn add_kfd(&mut self, kfd: Channel, source: &TopologySource, open_render: impl Fn(&kfd::Node) -> Result<Channel>) {
+    pub(super) fn add_kfd(
+        &mut self,
+        kfd: Channel,
+        source: &TopologySource,
+        open_render: impl Fn(&kfd::Node) -> Result<Channel>,
+    ) {
         let name = kfd.name();
         match kfd_system(self, kfd, source, open_render) {
             Ok(system) => system.gpus().into_iter().for_each(|gpu| self.add(Device::Kfd(gpu))),
@@ -114,7 +119,9 @@ pub(super) fn system() -> Result<Discovery> {
             },
             Ok((_, driver)) if driver == "amdgpu" => has_amdgpu = true,
             Ok((_, driver)) => {
-                let why = Unmet::incurable(format!("its driver {driver} offers no shared virtual memory to this crate"));
+                let why = Unmet::incurable(format!(
+                    "its driver {driver} offers no shared virtual memory to this crate"
+                ));
                 found.passed_over.push(PassedOver::new(label, why));
             }
             Err(error) => found.pass_over(label, &error),
@@ -151,7 +158,8 @@ fn render_nodes(found: &mut Discovery) -> Result<Vec<PathBuf>> {
             return Err(Error::from_errno("readdir", errno).because(format!("cannot list {DRI}")));
         }
     };
-    let minor = |path: &Path| -> Option<u32> { path.file_name()?.to_str()?.strip_prefix("renderD")?.parse().ok() };
+    let minor =
+        |path: &Path| -> Option<u32> { path.file_name()?.to_str()?.strip_prefix("renderD")?.parse().ok() };
     let mut nodes: Vec<(u32, PathBuf)> =
         entries.flatten().map(|entry| entry.path()).filter_map(|path| Some((minor(&path)?, path))).collect();
     nodes.sort();

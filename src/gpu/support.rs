@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
+use crate::xe;
 
 /// Something that shared virtual memory needs and that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Svm {
 pub(super) fn name(device: &Device) -> String {
     let simulated = if device.is_simulated() { "simulated " } else { "" };
     let model = match device {
-        Device::Xe(xe) => format!("Intel GPU 8086:{:04x}", xe.config().device_id),
+        Device::Xe(xe_device) => format!("Intel GPU 8086:{:04x}", xe_device.config().device_id),
         Device::Kfd(gpu) => match gpu.node() {
             Ok(node) => match (node.gfx_version(), node.device_id()) {
                 (Some(gfx), Some(device)) => format!("AMD GPU 1002:{device:04x} {gfx}"),
@@ -89,8 +90,8 @@ pub(super) fn name(device: &Device) -> String {
 
 pub(super) fn svm(device: &Device) -> Result<Svm> {
     match device {
-        Device::Xe(xe) => {
-            let config = xe.config();
+        Device::Xe(xe_device) => {
+            let config = xe_device.config();
             let mirroring = if config.has_cpu_addr_mirror {
                 Ok(())
             } else {
@@ -104,7 +105,7 @@ pub(super) fn svm(device: &Device) -> Result<Svm> {
                 Ok(()) if !config.has_vram => {
                     Err(Unmet::incurable("an integrated GPU works on system memory directly"))
                 }
-                Ok(()) if !xe.probe().prefetch_to_vram()? => Err(Unmet::new(
+                Ok(()) if !xe_device.probe().supports(xe::Operation::PrefetchToVram)? => Err(Unmet::new(
                     "this kernel's xe driver cannot prefetch into VRAM",
                     "Linux 6.18 or newer",
                 )),
@@ -124,9 +125,7 @@ pub(super) fn svm(device: &Device) -> Result<Svm> {
             };
             let migration = match &mirroring {
                 Err(unmet) => Err(unmet.clone()),
-                Ok(()) if node.vram_bytes() == 0 => {
-                    Err(Unmet::incurable("the GPU has no memory of its own"))
-                }
+                Ok(()) if node.vram_bytes() == 0 => Err(Unmet::incurable("the GPU has no memory of its own")),
                 Ok(()) => Ok(()),
             };
             Ok(Svm { mirroring, migration })

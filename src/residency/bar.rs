@@ -87,13 +87,13 @@ impl Residency {
     }
 }
 
-/// One line for people: size, [`Composition`](super::Composition), and the bytes in each place that has any.
+/// One line for people: size, addresses, and the bytes in each place that has any.
 impl fmt::Display for Residency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(range) = self.range() else { return f.write_str("not scanned") };
         let summary = self.summary();
         let total = summary.total();
-        write!(f, "{} at {range}: {}", bytes(total), summary.composition())?;
+        write!(f, "{} at {range}", bytes(total))?;
         let mut separator = ": ";
         for place in Place::ALL {
             let count = summary.bytes(place);

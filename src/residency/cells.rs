@@ -4,15 +4,22 @@ use super::map::Residency;
 use super::place::Place;
 use super::run::Run;
 
-/// The places of `count` equal cells of the whole range. Where two places share a cell equally, the one that comes first in
-/// [`Place::ALL`] wins. Empty when nothing was scanned.
+/// The places of `count` equal cells of the whole range. Empty when nothing was scanned.
 pub(super) fn cells(residency: &Residency, count: usize) -> Vec<Place> {
-    let Some(range) = residency.range().filter(|range| !range.is_empty()) else { return Vec::new() };
-    let edge = |index: usize| {
+    let Some(range) = residency.range() else { return Vec::new() };
+    cells_between(residency, count, |index| {
         let offset = u128::from(range.len()) * index as u128 / count as u128;
         range.start() + offset as u64
-    };
+    })
+}
+
+/// The places of `count` cells, each from one edge to the next. Where two places share a cell equally, the one that comes
+/// first in [`Place::ALL`] wins. Empty when nothing was scanned.
+pub(super) fn cells_between(residency: &Residency, count: usize, edge: impl Fn(usize) -> u64) -> Vec<Place> {
     let mut runs = residency.runs();
+    if runs.is_empty() {
+        return Vec::new();
+    }
     (0..count)
         .map(|index| {
             let start = edge(index);

@@ -123,28 +123,33 @@ impl Collector {
         if self.files {
             arg.return_mask |= PAGE_IS_FILE;
         }
+        // What was reported so far. `walk_end` alone does not tell: where the kernel's own buffer of 512 regions ran full on the
+        // way, it stays at that place although the scan went on (seen on 6.18), and going on there would report
+        // pages twice.
+        let mut reached = range.start();
         loop {
+            arg.start = reached;
             arg.walk_end = 0;
             let count =
                 kernel.scan(&mut arg, &mut self.regions).map_err(|errno| refused(CALL, errno, range))?;
-            let regions = self.regions.get(..count).unwrap_or(&self.regions);
-            for region in regions {
-                // The kernel answers in order and within the range; a wrong answer must not become a wrong run.
-                let (start, end) = (region.start.max(arg.start), region.end.min(range.end()));
+            for region in self.regions.get(..count).unwrap_or(&self.regions) {
+                // In order and within the range; a wrong answer must not become a wrong run.
+                let (start, end) = (region.start.max(reached), region.end.min(range.end()));
                 if start < end {
                     let huge = region.categories & PAGE_IS_HUGE != 0;
                     found(Run::new(start, end, class(region.categories), huge));
+                    reached = end;
                 }
             }
-            if arg.walk_end >= range.end() {
+            reached = reached.max(arg.walk_end);
+            if reached >= range.end() {
                 return Ok(());
             }
-            if arg.walk_end <= arg.start {
+            if reached == arg.start {
                 return Err(Error::new(ErrorKind::Other, CALL)
                     .over(range)
                     .because("the kernel made no progress"));
             }
-            arg.start = arg.walk_end;
             if count == self.regions.len() && count < MOST_REGIONS {
                 self.regions = touched(PageRegion::default(), 2 * count);
             }

@@ -234,10 +234,8 @@ impl Resolver {
         range: PageRange,
     ) -> Result<Option<Count>> {
         let mut count = Count::default();
-        let needed = match method.slots(vma) {
-            Slots::Counted(pages) => pages > 0 || vma.userfaultfd,
-            Slots::Impossible | Slots::None => vma.userfaultfd || self.hidden_guards,
-        };
+        let markers = vma.userfaultfd || self.hidden_guards;
+        let needed = markers || matches!(method.slots(vma), Slots::Counted(1..));
         if !needed || vma.kind == Kind::Fixed {
             return Ok(Some(count));
         }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::cells::{bytes, cells, percent};
+use super::cells::{bytes, cells_between, percent};
 use super::map::Residency;
 use super::place::Place;
+use crate::range::page_size;
 
 const WIDTH: usize = 960;
 const MARGIN: usize = 16;
@@ -14,7 +15,7 @@ const COLUMNS: usize = 256;
 const CELL: usize = 3;
 const ROW: usize = 20;
 const ROW_GAP: usize = 4;
-const MOST_ROWS: u64 = 32;
+const MOST_ROWS: usize = 32;
 const TOP: usize = 56;
 const LEGEND_ROW: usize = 22;
 
@@ -38,12 +39,14 @@ impl Residency {
     /// The range as a self-contained SVG document: rows of cells from low to high addresses, each cell in the colour of
     /// the place that most of it is in, with a legend, and a title and description for readers who do not see it.
     ///
-    /// A row has 256 cells; up to 32 rows are used, so that up to 8192 pages have a cell each.
+    /// A row has 256 cells. Up to 8192 pages have a cell each; of larger ranges a cell shows several.
     #[must_use]
     pub fn to_svg(&self) -> String {
         let range = self.range().filter(|range| !range.is_empty());
-        let rows =
-            range.map_or(0, |range| range.pages().div_ceil(COLUMNS as u64).clamp(1, MOST_ROWS)) as usize;
+        let pages = range.map_or(0, |range| range.pages());
+        let pages_per_cell = pages.div_ceil((COLUMNS * MOST_ROWS) as u64).max(1);
+        let count = pages.div_ceil(pages_per_cell) as usize;
+        let rows = count.div_ceil(COLUMNS);
         let summary = self.summary();
         let shown: Vec<Place> = Place::ALL.into_iter().filter(|&place| summary.bytes(place) > 0).collect();
         let legend_top = TOP + rows * (ROW + ROW_GAP) + 12;
@@ -62,12 +65,8 @@ impl Residency {
         let _ = writeln!(svg, r#"<title id="residency-title">{title}</title>"#);
         let _ = writeln!(svg, r#"<desc id="residency-description">{self}</desc>"#);
         let _ = writeln!(svg, r##"<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>"##);
-        let composition = summary.composition();
-        let _ = writeln!(
-            svg,
-            r##"<text x="{MARGIN}" y="34" font-size="16" fill="#1a1a1a">{title}: {composition}</text>"##
-        );
-        self.write_rows(&mut svg, rows);
+        let _ = writeln!(svg, r##"<text x="{MARGIN}" y="34" font-size="16" fill="#1a1a1a">{title}</text>"##);
+        self.write_rows(&mut svg, count, pages_per_cell * page_size());
         for (index, &place) in shown.iter().enumerate() {
             let y = legend_top + index * LEGEND_ROW;
             let count = summary.bytes(place);
@@ -85,13 +84,10 @@ impl Residency {
         svg
     }
 
-    fn write_rows(&self, svg: &mut String, rows: usize) {
+    fn write_rows(&self, svg: &mut String, count: usize, bytes_per_cell: u64) {
         let Some(range) = self.range() else { return };
-        let cells = cells(self, rows * COLUMNS);
-        let edge = |cell: usize| {
-            let offset = u128::from(range.len()) * cell as u128 / (rows * COLUMNS).max(1) as u128;
-            range.start() + offset as u64
-        };
+        let edge = |cell: usize| (range.start() + cell as u64 * bytes_per_cell).min(range.end());
+        let cells = cells_between(self, count, edge);
         for (row, line) in cells.chunks(COLUMNS).enumerate() {
             let y = TOP + row * (ROW + ROW_GAP);
             let _ = writeln!(

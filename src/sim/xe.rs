@@ -24,6 +24,7 @@ mod queue;
 mod ranges;
 mod sync;
 mod syncobj;
+mod user;
 mod vmas;
 mod wait;
 

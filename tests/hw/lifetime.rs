@@ -6,9 +6,17 @@ use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, filled, word_at};
 
 pub const TESTS: &[Test] = &[
-    Test { name: "lifetime/dropped_mirror_leaves_data", needs: &[Need::Vram], run: dropped_mirror_leaves_data },
+    Test {
+        name: "lifetime/dropped_mirror_leaves_data",
+        needs: &[Need::Vram],
+        run: dropped_mirror_leaves_data,
+    },
     Test { name: "lifetime/forked_child_is_refused", needs: &[], run: forked_child_is_refused },
-    Test { name: "lifetime/forked_child_sees_the_data", needs: &[Need::Vram], run: forked_child_sees_the_data },
+    Test {
+        name: "lifetime/forked_child_sees_the_data",
+        needs: &[Need::Vram],
+        run: forked_child_sees_the_data,
+    },
     Test { name: "lifetime/freed_and_mapped_again", needs: &[Need::Vram], run: freed_and_mapped_again },
     Test { name: "lifetime/two_mirrors_of_one_gpu", needs: &[Need::Vram], run: two_mirrors_of_one_gpu },
 ];
@@ -32,7 +40,9 @@ fn in_child(child: impl FnOnce() -> bool) -> nix::sys::wait::WaitStatus {
             // SAFETY: ends the child at once, without running destructors of the test process.
             unsafe { nix::libc::_exit(status) }
         }
-        nix::unistd::ForkResult::Parent { child } => nix::sys::wait::waitpid(child, None).expect("the child ends"),
+        nix::unistd::ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).expect("the child ends")
+        }
     }
 }
 

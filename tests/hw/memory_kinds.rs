@@ -18,7 +18,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "memory_kinds/nothing_mapped", needs: &[Need::Vram], run: nothing_mapped },
     Test { name: "memory_kinds/hugetlb", needs: &[Need::Vram], run: hugetlb },
     Test { name: "memory_kinds/mixture", needs: &[Need::Vram], run: mixture },
-    Test { name: "memory_kinds/copy_on_write_after_fork", needs: &[Need::Vram], run: copy_on_write_after_fork },
+    Test {
+        name: "memory_kinds/copy_on_write_after_fork",
+        needs: &[Need::Vram],
+        run: copy_on_write_after_fork,
+    },
 ];
 
 const LEN: usize = 4 << 20;
@@ -57,7 +61,10 @@ fn shared_file(context: &Context) -> TestResult {
     assert_intact(memory.words());
     let outcome = prefetch(context, memory.range())?;
     assert_eq!(outcome.moved(), 0, "{outcome}");
-    assert!(outcome.refusals().iter().all(|r| matches!(r.cause, Cause::FileBacked | Cause::Shared)), "{outcome}");
+    assert!(
+        outcome.refusals().iter().all(|r| matches!(r.cause, Cause::FileBacked | Cause::Shared)),
+        "{outcome}"
+    );
     assert_intact(memory.words());
     Ok(())
 }
@@ -97,7 +104,8 @@ fn nothing_mapped(context: &Context) -> TestResult {
 }
 
 fn hugetlb(context: &Context) -> TestResult {
-    let Ok(mut memory) = Mapping::anonymous(SIZE_2M as usize, MapFlags::MAP_PRIVATE | MapFlags::MAP_HUGETLB) else {
+    let Ok(mut memory) = Mapping::anonymous(SIZE_2M as usize, MapFlags::MAP_PRIVATE | MapFlags::MAP_HUGETLB)
+    else {
         skip!("no huge pages are reserved (vm.nr_hugepages)");
     };
     fill(memory.words());

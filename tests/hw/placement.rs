@@ -7,20 +7,48 @@ use drm_pagemap::{Buffer, Error, ErrorKind, Location, Mirror, Observe, PageRange
 use crate::harness::{Context, Need, Test, TestResult};
 
 pub const TESTS: &[Test] = &[
-    Test { name: "placement/mirror_can_be_made_and_dropped", needs: &[], run: mirror_can_be_made_and_dropped },
-    Test { name: "placement/prefetch_moves_and_says_so", needs: &[Need::Vram], run: prefetch_moves_and_says_so },
-    Test { name: "placement/second_prefetch_finds_it_there", needs: &[Need::Vram], run: second_prefetch_finds_it_there },
+    Test {
+        name: "placement/mirror_can_be_made_and_dropped",
+        needs: &[],
+        run: mirror_can_be_made_and_dropped,
+    },
+    Test {
+        name: "placement/prefetch_moves_and_says_so",
+        needs: &[Need::Vram],
+        run: prefetch_moves_and_says_so,
+    },
+    Test {
+        name: "placement/second_prefetch_finds_it_there",
+        needs: &[Need::Vram],
+        run: second_prefetch_finds_it_there,
+    },
     Test { name: "placement/back_to_system", needs: &[Need::Vram], run: back_to_system },
     Test { name: "placement/cpu_read_brings_it_back", needs: &[Need::Vram], run: cpu_read_brings_it_back },
-    Test { name: "placement/cpu_write_lands_and_survives", needs: &[Need::Vram], run: cpu_write_lands_and_survives },
-    Test { name: "placement/untouched_memory_reads_zero", needs: &[Need::Vram], run: untouched_memory_reads_zero },
+    Test {
+        name: "placement/cpu_write_lands_and_survives",
+        needs: &[Need::Vram],
+        run: cpu_write_lands_and_survives,
+    },
+    Test {
+        name: "placement/untouched_memory_reads_zero",
+        needs: &[Need::Vram],
+        run: untouched_memory_reads_zero,
+    },
     Test { name: "placement/odd_sizes_and_offsets", needs: &[Need::Vram], run: odd_sizes_and_offsets },
     Test { name: "placement/plain_vec", needs: &[Need::Vram], run: plain_vec },
     Test { name: "placement/empty_range_does_nothing", needs: &[], run: empty_range_does_nothing },
     Test { name: "placement/a_target_must_be_named", needs: &[], run: a_target_must_be_named },
     Test { name: "placement/unobserved_still_moves", needs: &[Need::Vram], run: unobserved_still_moves },
-    Test { name: "placement/system_calls_reach_vram", needs: &[Need::Vram, Need::KernelTouch], run: system_calls_reach_vram },
-    Test { name: "placement/memory_of_another_gpu_is_refused", needs: &[Need::TwoGpus], run: memory_of_another_gpu_is_refused },
+    Test {
+        name: "placement/system_calls_reach_vram",
+        needs: &[Need::Vram, Need::KernelTouch],
+        run: system_calls_reach_vram,
+    },
+    Test {
+        name: "placement/memory_of_another_gpu_is_refused",
+        needs: &[Need::TwoGpus],
+        run: memory_of_another_gpu_is_refused,
+    },
 ];
 
 /// A buffer in which every word tells its own index.

@@ -9,9 +9,17 @@ use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, filled};
 
 pub const TESTS: &[Test] = &[
-    Test { name: "pressure/more_data_than_vram", needs: &[Need::Vram, Need::SmallVram], run: more_data_than_vram },
+    Test {
+        name: "pressure/more_data_than_vram",
+        needs: &[Need::Vram, Need::SmallVram],
+        run: more_data_than_vram,
+    },
     Test { name: "pressure/writers_lose_no_update", needs: &[Need::Vram], run: writers_lose_no_update },
-    Test { name: "pressure/writers_and_eviction", needs: &[Need::Vram, Need::SmallVram], run: writers_and_eviction },
+    Test {
+        name: "pressure/writers_and_eviction",
+        needs: &[Need::Vram, Need::SmallVram],
+        run: writers_and_eviction,
+    },
 ];
 
 /// How long the writers write; a stress run sets `HW_STRESS_SECONDS`.

@@ -1,6 +1,8 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
+mod child;
 mod command;
+mod hwtest;
 mod lab;
 mod table;
 
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<child::Interrupted>() { 130 } else { 1 })
         }
     }
 }
@@ -39,8 +41,12 @@ fn run(mut parser: Parser) -> Result<i32> {
             Ok(0)
         }
         "lab" => {
-            lab::child::catch_interrupts()?;
+            child::catch_interrupts()?;
             lab::main(parser)
+        }
+        "hwtest" => {
+            child::catch_interrupts()?;
+            hwtest::main(parser)
         }
         _ => bail!("no task called {task:?}; see `cargo xtask help`"),
     }

@@ -67,8 +67,8 @@ impl Page {
         let software = |kind: u64, offset: u64| 1 << 62 | if types { kind | offset << 5 } else { 0 };
         match self {
             P::Absent => 0,
-            P::System | P::Huge | P::Zero | P::Coherent => 1 << 63 | u64::from(types) * 0x5100,
-            P::File => 1 << 63 | 1 << 61 | u64::from(types) * 0x5200,
+            P::System | P::Huge | P::Zero | P::Coherent => (1 << 63) | (u64::from(types) * 0x5100),
+            P::File => (1 << 63) | (1 << 61) | (u64::from(types) * 0x5200),
             P::Guard => software(MARKER, 4) | 1 << 58,
             P::Device | P::DeviceHuge => software(DEVICE_WRITE, 0xfcf_ffff),
             P::DeviceReadOnly => software(DEVICE_READ, 0xfcf_ffff),
@@ -129,6 +129,8 @@ pub(super) struct Model {
     pub(super) types: bool,
     pub(super) has_ioctl: bool,
     pub(super) guard_known: bool,
+    /// After a whole walk, `walk_end` stays in the middle of what was reported, as when the kernel's own buffer was full there.
+    pub(super) stale_walk_end: bool,
     /// Runs after each call and may change memory.
     pub(super) script: Option<Script>,
     pub(super) calls: Vec<Call>,
@@ -145,6 +147,7 @@ impl Model {
             types: false,
             has_ioctl: true,
             guard_known: true,
+            stale_walk_end: false,
             script: None,
             calls: Vec::new(),
             fail: None,
@@ -254,6 +257,9 @@ impl Kernel for Model {
                     count += 1;
                 }
             }
+        }
+        if self.stale_walk_end && count > 1 {
+            arg.walk_end = regions[count / 2].start;
         }
         Ok(count)
     }

@@ -380,6 +380,14 @@ fn more_regions_than_fit_at_once() {
 }
 
 #[test]
+fn a_walk_end_that_lags_behind_repeats_nothing() {
+    let content: Vec<Page> = (0..1000).map(|i| [System, Zero, Absent][i % 3]).collect();
+    let mut engine = engine(Model { stale_walk_end: true, ..model(&content) });
+    let residency = scan(&mut engine);
+    assert_eq!(letters(&residency), "sz.".repeat(334)[..1000]);
+}
+
+#[test]
 fn an_empty_range_asks_nothing() {
     let mut engine = engine(model(&[System]));
     let mut residency = Residency::new();

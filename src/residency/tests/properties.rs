@@ -64,8 +64,8 @@ fn any_model() -> impl Strategy<Value = Model> {
         SwapSpace::Empty,
         SwapSpace::NotBuilt,
     ]);
-    (prop::collection::vec(any_mapping(), 1..5), swap, any::<[bool; 3]>()).prop_map(
-        |(parts, swap, [types, has_ioctl, guard_known])| {
+    (prop::collection::vec(any_mapping(), 1..5), swap, any::<[bool; 4]>()).prop_map(
+        |(parts, swap, [types, has_ioctl, guard_known, stale_walk_end])| {
             let mut at = FIRST;
             let mut mappings = Vec::new();
             for (gap, mut mapping) in parts {
@@ -81,7 +81,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                 }
                 mappings.push(mapping);
             }
-            Model { swap, types, has_ioctl, guard_known, ..Model::new(mappings) }
+            Model { swap, types, has_ioctl, guard_known, stale_walk_end, ..Model::new(mappings) }
         },
     )
 }
@@ -111,10 +111,12 @@ proptest! {
         }
         // What one can know without swap, markers and so on, one must know.
         let kernel = &engine.kernel;
-        if !kernel.mappings.iter().any(is_doubtful) && (kernel.guard_known || kernel.swap == SwapSpace::Empty) {
+        let files = kernel.mappings.iter().any(|mapping| mapping.file);
+        let guards_known = kernel.guard_known || (kernel.swap == SwapSpace::Empty && !files);
+        if guards_known && !kernel.mappings.iter().any(is_doubtful) {
             prop_assert_eq!(residency.summary().bytes(Place::Ambiguous), 0, "{:?}", residency);
         }
-        if kernel.types && kernel.swap != SwapSpace::NotBuilt && !kernel.mappings.iter().any(|m| m.file) {
+        if kernel.types && kernel.swap != SwapSpace::NotBuilt && !files {
             prop_assert_eq!(residency.summary().bytes(Place::Ambiguous), 0, "{:?}", residency);
         }
     }

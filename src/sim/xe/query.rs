@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::config::KernelVersion;
 use super::node::XeNode;
+use super::user;
 use crate::error::Errno;
 use crate::range::{SIZE_4K, SIZE_64K, page_size};
-use crate::sim::user_memory;
 use crate::uapi::xe::*;
 
 impl XeNode {
@@ -32,7 +32,7 @@ impl XeNode {
         if arg.size as usize != answer.len() {
             return Err(Errno::EINVAL);
         }
-        user_memory::copy_to_user(arg.data, &answer).map_err(|errno| match arg.query {
+        user::copy_to(arg.data, &answer).map_err(|errno| match arg.query {
             DRM_XE_DEVICE_QUERY_MEM_REGIONS => Errno::ENOSPC,
             _ => errno,
         })

@@ -15,5 +15,6 @@ pub const JOB_PATH: &str = "/job.json";
 pub const MODULE_DIR: &str = "/modules";
 /// The guest's end of the message stream.
 pub const CHANNEL_DEVICE: &str = "/dev/ttyS1";
-/// The environment variable that tells a program the number of the descriptor for its structured results.
+/// The environment variable that names the file for a program's structured results. In the guest it is a pipe that the
+/// program has inherited, as `/proc/self/fd/N`.
 pub const RESULTS_VARIABLE: &str = "HW_RESULTS";

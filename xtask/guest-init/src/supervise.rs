@@ -1,9 +1,9 @@
 //! Running one program: its output, its time limit, its end.
 
 use crate::channel::Channel;
-use guest_init::{Message, Program, RESULTS_VARIABLE};
+use guest_init::{Message, Program, RESULTS_VARIABLE, User};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Gid, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::fmt::Write as _;
@@ -72,7 +72,12 @@ fn start(program: &Program) -> Result<(Pid, [Stream; 3]), String> {
     // Without close-on-exec, so that the program inherits the writing end under its present number.
     let (results, inherited) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
     rustix::io::fcntl_setfd(&results, rustix::io::FdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-    command.env(RESULTS_VARIABLE, inherited.as_raw_fd().to_string());
+    // Opening it by this path is subject to the pipe's owner.
+    if let Some(User { uid, gid }) = program.user {
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::fchown(&inherited, owner.0, owner.1).map_err(|error| failed(error.into()))?;
+    }
+    command.env(RESULTS_VARIABLE, format!("/proc/self/fd/{}", inherited.as_raw_fd()));
     let mut child = command.spawn().map_err(failed)?;
     drop(inherited);
     let pid = Pid::from_child(&child);

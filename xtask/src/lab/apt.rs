@@ -1,7 +1,7 @@
 //! Debian packages without installing anything: a private configuration of apt, its own lists, its own (empty)
 //! package status, signatures checked against the distribution's keyring. Needs no root.
 
-use crate::command;
+use crate::{child, command};
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,9 @@ impl Apt {
             eprintln!("lab: reading package lists of {suite}");
             match apt.update(suite, &line(suite), necessity) {
                 Ok(()) => sources.push_str(&line(suite)),
-                Err(_) if necessity == Necessity::Optional => eprintln!("lab: the mirror has no {suite}"),
+                Err(error) if necessity == Necessity::Optional && !error.is::<child::Interrupted>() => {
+                    eprintln!("lab: the mirror has no {suite}")
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -264,7 +266,7 @@ fn retry<T>(attempts: u32, mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
         match work() {
-            Err(error) if attempt < attempts => {
+            Err(error) if attempt < attempts && !error.is::<child::Interrupted>() => {
                 eprintln!("lab: {error:#}\nlab: trying again ({attempt} of {})", attempts - 1);
                 std::thread::sleep(Duration::from_secs(u64::from(attempt) * 3));
                 attempt += 1;

@@ -1,14 +1,14 @@
 //! One boot: start the virtual GPUs and QEMU, follow the guest's messages to the end, judge what happened.
 
 use super::cache::Cache;
-use super::child::{self, Guarded};
 use super::device::{self, Device, DeviceOptions};
 use super::initramfs::{self, GuestFile, ModuleSet};
 use super::kernel::Kernel;
 use super::klog::{self, Watch};
 use super::qemu::{Accel, Console, Machine, Qemu};
 use super::vendor::Gpus;
-use anyhow::{Context, Result, bail};
+use crate::child::{self, Guarded};
+use anyhow::{Context, Result};
 use guest_init::{Decoder, Job, Message, Module, Program, Shell};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -139,7 +139,7 @@ fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
         let firmware = folder.join(format!("firmware-{}", gpus.vendor));
         fs::create_dir_all(&firmware)?;
         device::write_firmware(vgpu(tools)?, gpus.vendor, &firmware)?;
-        files.push(GuestFile { host: firmware, guest: "/lib/firmware".into() });
+        files.push(GuestFile { host: firmware.join("lib/firmware"), guest: "/lib/firmware".into() });
     }
     let image = folder.join("initramfs");
     initramfs::write(&image, &tools.init, &job, &modules, &files)?;
@@ -154,7 +154,7 @@ fn job(spec: &Spec, modules: &[String]) -> Job {
     let module = |name: &String| {
         let mut words = Vec::new();
         if let Some(gpus) = spec.gpus.iter().find(|gpus| gpus.vendor.module() == name) {
-            words.push(gpus.vendor.parameters(&spec.kernel.release, &gpus.profile));
+            words.push(gpus.vendor.parameters().to_owned());
             words.extend(spec.parameters.iter().cloned());
         }
         Module { file: format!("{name}.ko"), parameters: words.join(" ") }
@@ -287,7 +287,7 @@ impl<'a> Attempt<'a> {
     /// Handles what has come; false when the boot is over.
     fn step(&mut self, sink: &mut dyn FnMut(&Message)) -> Result<bool> {
         if child::interrupted() {
-            bail!("interrupted");
+            return Err(child::Interrupted.into());
         }
         self.accept()?;
         match self.events.recv_timeout(Duration::from_millis(20)) {

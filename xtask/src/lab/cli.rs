@@ -7,6 +7,7 @@ use super::options::{self, GuestOptions, own_kernel, path, seconds, text, unexpe
 use super::programs::Workspace;
 use super::session::{self, Conditions, Wanted};
 use super::setup::{self, Choice};
+use crate::child;
 use anyhow::{Context, Result, bail};
 use guest_init::{Message, Shell};
 use lexopt::Arg::{Long, Short, Value};
@@ -59,7 +60,7 @@ Programs:
   --cwd DIR             in the guest (default: /tmp)
   --user UID[:GID]      run as an ordinary user (default: root); the default group may open the GPU nodes
   --timeout S           for each program (default: 120)
-  --results FILE        where to put what programs write to the descriptor $HW_RESULTS
+  --results FILE        where to put what programs write to the file $HW_RESULTS names
   --release             build with optimizations
 ";
 
@@ -98,11 +99,22 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
     match command.as_str() {
         "setup" => setup_command(parser),
         "list" => list_command(parser),
-        "run" => run_command(parser),
-        "shell" => shell_command(parser),
+        "run" => lab_failed(run_command(parser)),
+        "shell" => lab_failed(shell_command(parser)),
         "path" => path_command(parser),
         "clean" => clean_command(parser),
         _ => bail!("no lab command called {command:?}; see `cargo xtask lab --help`"),
+    }
+}
+
+/// Gives errors an exit code that no program's own is mistaken for.
+fn lab_failed(result: Result<i32>) -> Result<i32> {
+    match result {
+        Err(error) if !error.is::<child::Interrupted>() => {
+            eprintln!("xtask: {error:#}");
+            Ok(session::LAB_FAILED)
+        }
+        result => result,
     }
 }
 
@@ -382,8 +394,9 @@ mod tests {
 
     #[test]
     fn unknown_words_are_named_with_where_to_look() {
-        let error = format!("{:#}", main(Parser::from_args(["run", "--nope"])).unwrap_err());
-        assert!(error.contains("--nope") && error.contains("lab run --help"), "{error}");
+        let error = format!("{:#}", main(Parser::from_args(["list", "--nope"])).unwrap_err());
+        assert!(error.contains("--nope") && error.contains("lab list --help"), "{error}");
+        assert_eq!(main(Parser::from_args(["run", "--nope"])).unwrap(), session::LAB_FAILED);
         let error = main(Parser::from_args(["fly"])).unwrap_err().to_string();
         assert!(error.contains("fly"), "{error}");
         assert!(main(Parser::from_args(["path", "nowhere"])).is_err());

@@ -1,7 +1,7 @@
 //! The virtual GPUs: the `vgpu` binary of this workspace, one process per vendor.
 
-use super::child::Guarded;
 use super::vendor::{Gpus, Vendor};
+use crate::child::Guarded;
 use crate::command;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
@@ -19,8 +19,10 @@ pub(crate) struct DeviceOptions {
     pub(crate) trace: Option<PathBuf>,
     /// Where to list registers the model does not know.
     pub(crate) unknown: Option<PathBuf>,
+    /// How much of it to record.
+    pub(crate) trace_level: Option<String>,
     /// Faults on purpose.
-    pub(crate) inject: Option<String>,
+    pub(crate) inject: Vec<String>,
 }
 
 /// A running device model with one socket per GPU.
@@ -56,10 +58,13 @@ impl Device {
         if let Some(path) = &options.trace {
             command.arg("--trace").arg(path);
         }
+        if let Some(level) = &options.trace_level {
+            command.args(["--trace-level", level]);
+        }
         if let Some(path) = &options.unknown {
             command.arg("--unknown").arg(path);
         }
-        if let Some(text) = &options.inject {
+        for text in &options.inject {
             command.args(["--inject", text]);
         }
         let errors = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -84,7 +89,7 @@ impl Device {
     }
 }
 
-/// Writes the firmware files a vendor's driver asks for below `folder`, as below `/lib/firmware`.
+/// Writes the firmware files a vendor's driver asks for to `lib/firmware` below `folder`.
 pub(crate) fn write_firmware(binary: &Path, vendor: Vendor, folder: &Path) -> Result<()> {
     command::output(Command::new(binary).args(["firmware", "--gpu", vendor.name(), "--out"]).arg(folder))
         .map(drop)

@@ -22,8 +22,9 @@ Guest:
   --gpu intel|amd|all   whose virtual GPU (default: intel)
   --gpus N              how many of each; 0 for none (default: 1)
   --profile K=V,...     settings of the virtual GPU
-  --inject SPEC         faults of the virtual GPU on purpose
-  --trace FILE          record registers, messages and jobs of the virtual GPU
+  --inject SPEC         faults of the virtual GPU on purpose; may be repeated
+  --trace FILE          record what the virtual GPU sees
+  --trace-level LEVEL   how much of it; profile, faults and levels are those of `vgpu --help`
   --unknown FILE        list registers that the virtual GPU does not know
   --accel tcg|kvm|auto  auto: KVM if it boots a kernel on this machine, else TCG (default)
   --cpu MODEL --smp N --memory MIB
@@ -93,8 +94,9 @@ impl GuestOptions {
             "gpu" => self.vendors = Vendor::parse_list(&text(parser)?)?,
             "gpus" => self.gpus = parser.value()?.parse()?,
             "profile" => self.profile = text(parser)?,
-            "inject" => self.device.inject = Some(text(parser)?),
+            "inject" => self.device.inject.push(text(parser)?),
             "trace" => self.device.trace = Some(path(parser)?),
+            "trace-level" => self.device.trace_level = Some(text(parser)?),
             "unknown" => self.device.unknown = Some(path(parser)?),
             "accel" => self.accel = accel::Choice::parse(&text(parser)?)?,
             "cpu" => self.cpu = Some(text(parser)?),
@@ -137,9 +139,12 @@ impl GuestOptions {
     /// The virtual GPUs the options ask for.
     pub(crate) fn gpus(&self) -> Vec<Gpus> {
         let vendors = self.vendors.iter().filter(|_| self.gpus > 0);
-        vendors
-            .map(|vendor| Gpus { vendor: *vendor, count: self.gpus, profile: self.profile.clone() })
-            .collect()
+        vendors.map(|vendor| self.gpus_of(*vendor, self.gpus)).collect()
+    }
+
+    /// Virtual GPUs of one vendor with the settings of the options.
+    pub(crate) fn gpus_of(&self, vendor: Vendor, count: usize) -> Gpus {
+        Gpus { vendor, count, profile: self.profile.clone() }
     }
 }
 

@@ -63,11 +63,7 @@ impl Workspace {
         parse_metadata(&command::output(&mut command)?)
     }
 
-    /// The workspace's root folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
+    /// The target of this name.
     pub(crate) fn find(&self, name: &str) -> Result<&Target> {
         let found: Vec<&Target> = self.targets.iter().filter(|target| target.name == name).collect();
         match found.as_slice() {
@@ -98,9 +94,9 @@ impl Workspace {
     }
 
     /// Builds a program for the host.
-    pub(crate) fn build_for_host(&self, target: &Target) -> Result<PathBuf> {
+    pub(crate) fn build_for_host(&self, target: &Target, release: bool) -> Result<PathBuf> {
         let mut command = cargo();
-        self.build_arguments(&mut command, target, true);
+        self.build_arguments(&mut command, target, release);
         build(command, target)
     }
 
@@ -139,7 +135,7 @@ fn find_executable(messages: &str, target: &Target) -> Option<PathBuf> {
             && kinds.iter().filter_map(Value::as_str).filter_map(Kind::parse).any(|kind| kind == target.kind);
         if fits { message["executable"].as_str().map(PathBuf::from) } else { None }
     };
-    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(executable).last()
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(executable).next_back()
 }
 
 fn parse_metadata(text: &str) -> Result<Workspace> {

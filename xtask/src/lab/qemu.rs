@@ -124,7 +124,7 @@ impl Machine<'_> {
         };
         command.args(["-chardev", console, "-serial", "chardev:console"]);
         if self.console == Console::Interactive {
-            command.args(["-mon", "chardev=console,mode=readline"]);
+            command.args(["-monitor", "chardev:console"]);
         }
         command.args(["-chardev", &format!("socket,id=channel,path={}", self.channel.display())]);
         command.args(["-serial", "chardev:channel"]);

@@ -25,7 +25,7 @@ pub(crate) fn tools(options: &GuestOptions, workspace: &Workspace, with_gpus: bo
     let vgpu = match own {
         _ if !with_gpus => None,
         Some(path) => Some(path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?),
-        None => Some(workspace.build_for_host(&package("vgpu"))?),
+        None => Some(workspace.build_for_host(&package("vgpu"), true)?),
     };
     Ok(Tools { cache, qemu, init, vgpu })
 }

@@ -1,6 +1,5 @@
 //! What differs between the GPUs of the lab: driver, its parameters, memory.
 
-use super::kernel::Release;
 use anyhow::{Result, bail};
 use std::fmt;
 
@@ -42,21 +41,13 @@ impl Vendor {
     }
 
     /// Parameters of the driver's module that a virtual GPU needs.
-    pub(crate) fn parameters(self, release: &Release, profile: &str) -> String {
+    pub(crate) fn parameters(self) -> &'static str {
         match self {
             // No display and no virtual functions are modelled; the firmware's log would only cost time.
-            Self::Intel => {
-                let mut words = vec!["probe_display=0", "max_vfs=0", "guc_log_level=0"];
-                // Where the driver asks for HuC firmware, tell it that there is none: kernels up to 6.18 look for it
-                // on the render GT when there is no media GT, every kernel does when there is one.
-                if release.series() <= (6, 18) || has_media(profile) {
-                    words.push("huc_firmware_path=");
-                }
-                words.join(" ")
-            }
+            Self::Intel => "probe_display=0 max_vfs=0 guc_log_level=0",
             // No security processor, no power management unit, no display. Recovery would turn a fault of the
             // virtual GPU into a storm of resets.
-            Self::Amd => "fw_load_type=0 ip_block_mask=0x1f dc=0 gpu_recovery=0".to_owned(),
+            Self::Amd => "fw_load_type=0 ip_block_mask=0x1f dc=0 gpu_recovery=0",
         }
     }
 
@@ -73,10 +64,6 @@ impl fmt::Display for Vendor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-fn has_media(profile: &str) -> bool {
-    profile.split(',').any(|setting| matches!(setting.trim(), "media=on" | "media=1" | "media=true"))
 }
 
 /// The virtual GPUs of one vendor in a guest.
@@ -97,15 +84,5 @@ mod tests {
         assert_eq!(Vendor::parse_list("intel").unwrap(), [Vendor::Intel]);
         assert_eq!(Vendor::parse_list("all").unwrap(), [Vendor::Intel, Vendor::Amd]);
         assert!(Vendor::parse_list("nvidia").unwrap_err().to_string().contains("nvidia"));
-    }
-
-    #[test]
-    fn the_huc_parameter_depends_on_kernel_and_profile() {
-        let parameters =
-            |release: &str, profile| Vendor::Intel.parameters(&Release::parse(release).unwrap(), profile);
-        assert!(parameters("6.18.15-amd64", "").contains("huc_firmware_path="));
-        assert!(!parameters("7.3.4-amd64", "").contains("huc"));
-        assert!(!parameters("7.3.4-amd64", "media=off").contains("huc"));
-        assert!(parameters("7.3.4-amd64", "ccs=on,media=on").contains("huc_firmware_path="));
     }
 }

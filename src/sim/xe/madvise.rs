@@ -154,7 +154,9 @@ impl XeNode {
         for at in [start, end] {
             let straddles = state.ranges.at(at).filter(|range| range.start < at).copied();
             if let Some(range) = straddles {
-                vm.evict(&range);
+                if let Ok(cpu) = vm.cpu() {
+                    cpu.bring_back(range.start, range.end);
+                }
                 state.ranges.remove(range.start);
             }
         }
@@ -211,9 +213,4 @@ const fn atomic_possible(placement: u32, mode: u32, device_atomics_on_system: bo
         DRM_XE_ATOMIC_GLOBAL => system && vram,
         _ => true,
     }
-}
-
-impl AddressSpace {
-    /// Brings the pages of a range back to system memory.
-    pub(super) fn evict(&self, _range: &super::ranges::SvmRange) {}
 }

@@ -1,7 +1,5 @@
 //! `DEVICE_QUERY`.
 
-use std::sync::atomic::Ordering;
-
 use super::config::KernelVersion;
 use super::node::XeNode;
 use super::user;
@@ -80,7 +78,7 @@ impl XeNode {
             ..Default::default()
         }];
         for pagemap in self.gpu.pagemaps() {
-            let used = self.used_bytes(pagemap);
+            let used = pagemap.used();
             let told = config.since(KernelVersion::V6_18);
             records.push(MemRegion {
                 mem_class: DRM_XE_MEM_REGION_CLASS_VRAM,
@@ -94,10 +92,6 @@ impl XeNode {
             });
         }
         list(records.len(), bytemuck::cast_slice(&records))
-    }
-
-    fn used_bytes(&self, pagemap: &super::gpu::Pagemap) -> u64 {
-        pagemap.objects.load(Ordering::Relaxed)
     }
 
     fn config_words(&self) -> Vec<u8> {

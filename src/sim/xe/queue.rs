@@ -20,7 +20,7 @@ const MAX_EXTENSIONS: usize = 16;
 const TIMESLICE_US: std::ops::RangeInclusive<u64> = 1..=10_000_000;
 
 /// Commands to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) batch: Option<u64>,
     pub(super) after: Vec<Arc<Fence>>,
@@ -41,6 +41,8 @@ pub(super) struct Queue {
     pub(super) vm: Arc<AddressSpace>,
     pub(super) serial: u64,
     class: u16,
+    /// The tile of its engines.
+    pub(super) tile: u32,
     banned: AtomicBool,
     pub(super) jobs: Mutex<Jobs>,
     pub(super) changed: Condvar,
@@ -140,6 +142,7 @@ impl XeNode {
             vm,
             serial: next_serial(),
             class: first.engine_class,
+            tile: u32::from(first.gt_id / 2),
             banned: AtomicBool::new(false),
             jobs: Mutex::new(Jobs::default()),
             changed: Condvar::new(),

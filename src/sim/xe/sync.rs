@@ -135,6 +135,10 @@ impl Signaller {
         lock(&self.pending).delay = delay;
     }
 
+    pub(super) fn delay(&self) -> Duration {
+        lock(&self.pending).delay
+    }
+
     /// Makes every waiter look again.
     pub(super) fn wake(&self) {
         *lock(&self.epoch) += 1;

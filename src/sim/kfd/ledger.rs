@@ -57,6 +57,10 @@ impl Memory for Ledger {
         self.lock().range(range.start()..range.end()).count() as u64 * page_size()
     }
 
+    fn is_heap_or_stack(&self, address: u64) -> bool {
+        is_heap_or_stack(address)
+    }
+
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         copy_from_user(address, bytes)
     }
@@ -83,4 +87,16 @@ pub(super) fn pieces(range: PageRange) -> Result<Vec<Piece>, Errno> {
         Some(Piece { range, kind, readable: vma.is_readable(), writable: vma.is_writable() })
     };
     Ok(map.within(range).filter_map(piece).collect())
+}
+
+/// Whether the kernel names the mapping at an address as the heap or the main stack.
+pub(super) fn is_heap_or_stack(address: u64) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter(|line| line.ends_with("[heap]") || line.ends_with("[stack]")).any(|line| {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let parse = |text| u64::from_str_radix(text, 16);
+        range.is_some_and(|(start, end)| {
+            parse(start).is_ok_and(|start| start <= address) && parse(end).is_ok_and(|end| address < end)
+        })
+    })
 }

@@ -50,6 +50,9 @@ pub(super) trait Memory: Send + Sync + fmt::Debug {
     /// How many bytes of the range are in the VRAM of any device.
     fn in_vram(&self, range: PageRange) -> u64;
 
+    /// Whether the address is in the heap that `brk` grows, or in the main stack.
+    fn is_heap_or_stack(&self, address: u64) -> bool;
+
     /// Reads as a GPU does. `EFAULT` where nothing is present.
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
 

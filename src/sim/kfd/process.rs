@@ -1,12 +1,16 @@
 //! The state of a process: its GPUs, ranges, memory objects, queues and events.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Errno;
 use crate::range::SIZE_2M;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::config::{GpuConfig, KfdConfig};
+use crate::sim::kfd::events::Events;
 use crate::sim::kfd::objects::Objects;
+use crate::sim::kfd::page_table::PageTable;
+use crate::sim::kfd::queue::Queues;
 use crate::sim::kfd::render::RenderFile;
 use crate::sim::kfd::svm::Ranges;
 use crate::sim::kfd::vram::Vram;
@@ -23,7 +27,8 @@ pub(super) struct Device {
     pub(super) never_migrates: bool,
     /// The DRM file whose address space the GPU uses for the process.
     pub(super) acquired: Option<Arc<RenderFile>>,
-    pub(super) removed: bool,
+    /// What is mapped on it.
+    pub(super) pages: PageTable,
 }
 
 /// Everything KFD knows of a process.
@@ -38,6 +43,11 @@ pub(super) struct State {
     pub(super) queues_stopped: bool,
     /// Stopped for good.
     pub(super) queues_lost: bool,
+    /// When stale mappings are to be restored.
+    pub(super) restore_at: Option<Instant>,
+    pub(super) queues: Queues,
+    /// Apart, because waiting for them must not hold up other calls.
+    pub(super) events: Arc<Events>,
     /// Bytes of registered ranges that count against the limit.
     registered: u64,
 }
@@ -50,7 +60,7 @@ impl State {
             never_migrates: gpu.prefers_system_memory || (gpu.apu && config.kernel.apus_never_migrate),
             config: gpu.clone(),
             acquired: None,
-            removed: false,
+            pages: PageTable::default(),
         };
         Self {
             devices: config.visible().map(device).collect(),
@@ -60,6 +70,9 @@ impl State {
             objects: Objects::default(),
             queues_stopped: false,
             queues_lost: false,
+            restore_at: None,
+            queues: Queues::default(),
+            events: Arc::default(),
             registered: 0,
         }
     }
@@ -108,7 +121,7 @@ impl State {
             arg.xnack_enabled = self.xnack.into();
             return Ok(());
         }
-        if kfd.faults.pretends_queue() {
+        if !self.queues.is_empty() || kfd.faults.pretends_queue() {
             return Err(Errno::EBUSY);
         }
         if arg.xnack_enabled == i32::from(self.xnack) {

@@ -10,6 +10,7 @@ use crate::uapi::kfd as abi;
 
 pub(super) mod attributes;
 pub(super) mod carve;
+mod fault;
 mod map;
 pub(super) mod migrate;
 mod notify;

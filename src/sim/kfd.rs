@@ -15,11 +15,11 @@ mod config;
 mod events;
 mod faults;
 mod gpus;
+mod intervals;
 mod ledger;
 mod memory;
 mod node;
 mod objects;
-mod page_table;
 mod process;
 mod queue;
 mod render;
@@ -175,9 +175,6 @@ impl Kfd {
         &self.shared
     }
 
-    /// Work that the kernel does by itself, and a call waits for.
-    fn catch_up(&self, _context: &Context) {}
-
     /// The open render node that a file number stands for.
     fn render_file(&self, number: u32) -> Option<Arc<RenderFile>> {
         let number = i32::try_from(number).ok().filter(|&number| number >= 0)?;
@@ -197,12 +194,16 @@ impl Kfd {
         drop(secondary);
         for context in contexts.iter().chain([&self.primary]) {
             let mut state = context.lock();
+            if state.any_doorbell_rang() || self.shared.smi.is_open() {
+                state.catch_up(&self.shared);
+            }
             if state.restore_at.is_some_and(|at| at <= Instant::now()) {
                 state.restore(&self.shared);
             }
             state.run_queues(&self.shared);
             duties.queues |= !state.queues.is_empty();
             duties.restore |= state.restore_at.is_some();
+            duties.residency |= self.shared.smi.is_open() && !state.resident.is_empty();
         }
         duties
     }

@@ -1,11 +1,11 @@
 //! The process's memory with a ledger of what would be in VRAM: nothing moves.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Errno;
 use crate::range::{PageRange, page_size};
-use crate::sim::kfd::memory::{Kind, Memory, Piece};
+use crate::sim::kfd::memory::{Change, Kind, Memory, Piece, Watch};
 use crate::sim::user_memory::copy_from_user;
 use crate::vma::{VmaKind, VmaMap};
 
@@ -34,7 +34,7 @@ impl Memory for Ledger {
         Ok(())
     }
 
-    fn to_vram(&self, device: usize, range: PageRange) -> Result<u64, Errno> {
+    fn to_vram(&self, device: usize, range: PageRange, _block: u64) -> Result<u64, Errno> {
         let anonymous = pieces(range)?.iter().all(|piece| piece.kind == Kind::Anonymous);
         if !anonymous {
             return Ok(0);
@@ -44,17 +44,31 @@ impl Memory for Ledger {
         Ok(range.len())
     }
 
-    fn to_system(&self, range: PageRange) -> Result<u64, Errno> {
+    fn to_system(&self, range: PageRange) -> Result<(), Errno> {
         let mut pages = self.lock();
         let back: Vec<u64> = pages.range(range.start()..range.end()).map(|(&page, _)| page).collect();
         for page in &back {
             pages.remove(page);
         }
-        Ok(back.len() as u64 * page_size())
+        Ok(())
     }
 
-    fn in_vram(&self, range: PageRange) -> u64 {
-        self.lock().range(range.start()..range.end()).count() as u64 * page_size()
+    fn in_vram(&self, range: PageRange) -> Vec<PageRange> {
+        let pages = self.lock();
+        let page = |(&page, _): (&u64, &usize)| PageRange::new(page, page_size()).ok();
+        pages.range(range.start()..range.end()).filter_map(page).collect()
+    }
+
+    fn touches(&self) -> u64 {
+        0
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        Vec::new()
+    }
+
+    fn watch(&self, _range: PageRange) -> Option<Arc<Watch>> {
+        None
     }
 
     fn is_heap_or_stack(&self, address: u64) -> bool {

@@ -66,7 +66,9 @@ impl KfdNode {
     fn handle(&self, call: &Call, buffer: &mut [u8]) -> Result<(), Errno> {
         let context = self.context();
         let kfd = self.kfd.shared();
-        self.kfd.catch_up(&context);
+        if WAITS_FOR_DEFERRED_WORK.contains(&call.request) {
+            context.lock().catch_up(kfd);
+        }
         let secondary = context.secondary;
         match call.request {
             abi::AMDKFD_IOC_CREATE_PROCESS => self.create_process(),
@@ -203,6 +205,10 @@ const CALLS: &[Call] = &[
     Call { request: abi::WaitEvents::REQUEST },
     Call { request: abi::AMDKFD_IOC_CREATE_PROCESS },
 ];
+
+/// Calls before which the kernel finishes what `munmap` left to do.
+const WAITS_FOR_DEFERRED_WORK: &[u32] =
+    &[abi::AMDKFD_IOC_SVM, abi::AllocMemoryOfGpu::REQUEST, abi::SetXnackMode::REQUEST];
 
 /// The last assigned number of an interface version.
 const fn last_number(minor: u32) -> u8 {

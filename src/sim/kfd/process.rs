@@ -8,8 +8,8 @@ use crate::range::SIZE_2M;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::config::{GpuConfig, KfdConfig};
 use crate::sim::kfd::events::Events;
+use crate::sim::kfd::intervals::Intervals;
 use crate::sim::kfd::objects::Objects;
-use crate::sim::kfd::page_table::PageTable;
 use crate::sim::kfd::queue::Queues;
 use crate::sim::kfd::render::RenderFile;
 use crate::sim::kfd::svm::Ranges;
@@ -28,7 +28,7 @@ pub(super) struct Device {
     /// The DRM file whose address space the GPU uses for the process.
     pub(super) acquired: Option<Arc<RenderFile>>,
     /// What is mapped on it.
-    pub(super) pages: PageTable,
+    pub(super) pages: Intervals,
 }
 
 /// Everything KFD knows of a process.
@@ -38,11 +38,13 @@ pub(super) struct State {
     pub(super) xnack: bool,
     pub(super) ranges: Ranges,
     pub(super) vram: Vram,
+    /// What is in VRAM, as far as the driver knows: a touch of the CPU takes pages away before it hears of it.
+    pub(super) resident: Intervals,
+    /// How many touches it has heard of.
+    pub(super) touches: u64,
     pub(super) objects: Objects,
     /// Stopped until stale mappings are restored.
     pub(super) queues_stopped: bool,
-    /// Stopped for good.
-    pub(super) queues_lost: bool,
     /// When stale mappings are to be restored.
     pub(super) restore_at: Option<Instant>,
     pub(super) queues: Queues,
@@ -60,16 +62,17 @@ impl State {
             never_migrates: gpu.prefers_system_memory || (gpu.apu && config.kernel.apus_never_migrate),
             config: gpu.clone(),
             acquired: None,
-            pages: PageTable::default(),
+            pages: Intervals::default(),
         };
         Self {
             devices: config.visible().map(device).collect(),
             xnack: config.xnack_at_start(),
             ranges: Ranges::default(),
             vram: Vram::default(),
+            resident: Intervals::default(),
+            touches: 0,
             objects: Objects::default(),
             queues_stopped: false,
-            queues_lost: false,
             restore_at: None,
             queues: Queues::default(),
             events: Arc::default(),

@@ -162,9 +162,24 @@ impl State {
         Ok(doorbells)
     }
 
+    fn rung_until(&self, queue: &Queue) -> u64 {
+        let mut value = [0; 8];
+        let read = self
+            .queues
+            .doorbells
+            .get(&queue.gpu)
+            .map(|doorbells| rustix::io::pread(&**doorbells, &mut value, queue.doorbell));
+        if matches!(read, Some(Ok(8))) { u64::from_ne_bytes(value) } else { 0 }
+    }
+
+    /// Whether an engine has something to do.
+    pub(super) fn any_doorbell_rang(&self) -> bool {
+        self.queues.all.values().any(|queue| !queue.halted && self.rung_until(queue) > queue.done)
+    }
+
     /// Lets every queue whose doorbell rang go on. Whether any did.
     pub(super) fn run_queues(&mut self, kfd: &Shared) -> bool {
-        if self.queues_stopped || self.queues_lost {
+        if self.queues_stopped {
             return false;
         }
         let ids: Vec<u32> = self.queues.all.keys().copied().collect();
@@ -179,12 +194,10 @@ impl State {
         let Some(mut queue) = self.queues.all.get(&id).filter(|queue| !queue.halted).cloned() else {
             return false;
         };
-        let rung = self.queues.doorbells.get(&queue.gpu).and_then(|doorbells| {
-            let mut value = [0; 8];
-            rustix::io::pread(&**doorbells, &mut value, queue.doorbell).ok()?;
-            Some(u64::from_ne_bytes(value))
-        });
-        let Some(until) = rung.filter(|&until| until > queue.done) else { return false };
+        let until = self.rung_until(&queue);
+        if until <= queue.done {
+            return false;
+        }
         let mut engine =
             Engine { state: self, kfd, gpu: queue.gpu, ring: queue.ring, ring_bytes: queue.ring_bytes };
         let stop = engine.run(&mut queue.done, until);

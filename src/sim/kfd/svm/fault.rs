@@ -122,6 +122,7 @@ impl State {
             range.preferred = SYSTEM;
         }
         self.ranges.insert(range);
+        self.watch(kfd, pages);
         Ok(())
     }
 }

@@ -69,7 +69,7 @@ impl State {
         let mut at = part.start();
         while let Some(range) = self.ranges.get(start).filter(|_| at < part.end()) {
             let block = range.block(at);
-            if kfd.memory.in_vram(block) > 0 {
+            if !kfd.memory.in_vram(block).is_empty() {
                 self.to_system(kfd, start, block, Trigger::CpuFault)?;
             }
             at = block.end();
@@ -100,7 +100,7 @@ impl State {
         range.mapped = range.mapped.or(gpus);
         let writable = piece.writable && range.flags & abi::KFD_IOCTL_SVM_FLAG_GPU_RO == 0;
         for gpu in gpus.iter() {
-            self.devices[gpu].pages.map(piece.range, writable);
+            self.devices[gpu].pages.add(piece.range, writable);
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl State {
         }
         let line = Line::Unmap { first: part.start() / page_size(), pages: part.pages(), trigger };
         for gpu in gpus.iter() {
-            self.devices[gpu].pages.unmap(part);
+            self.devices[gpu].pages.remove(part);
             kfd.smi.log(&kfd.config.kernel, self.devices[gpu].gpu_id, &line);
         }
     }

@@ -245,9 +245,8 @@ fn a_driver_that_panics_harms_only_its_caller() {
     let Some((space, card, pagemap)) = card() else { return };
     let memory = Memory::filled(MB2);
     card.fail(|f| f.panic = Trigger::ONCE);
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        populate(&space, &pagemap, memory.range())
-    }));
+    let panicked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| populate(&space, &pagemap, memory.range())));
     assert!(panicked.is_err());
     assert_eq!((device_bytes(&space, memory.range()), card.released()), (0, 1));
     memory.check();
@@ -318,7 +317,8 @@ fn what_is_there_already_is_not_migrated_again() {
     let Some((space, card, pagemap)) = card() else { return };
     let memory = Memory::filled(MB2);
     populate(&space, &pagemap, memory.range()).unwrap();
-    let again = space.migrate_devmem(card.allocate(&space, &pagemap, MB2), memory.range(), Duration::ZERO).unwrap();
+    let again =
+        space.migrate_devmem(card.allocate(&space, &pagemap, MB2), memory.range(), Duration::ZERO).unwrap();
     assert_eq!((again.moved, again.already, card.released()), (0, MB2, 1));
     // Part of another allocation, and part of system memory: fragmentation.
     space.migrate_to_ram(memory.range()).unwrap();
@@ -333,7 +333,8 @@ fn ranges_that_no_allocation_can_hold_are_refused() {
     let Some((space, card, pagemap)) = card() else { return };
     let memory = Memory::filled(4 * MB2);
     for (bytes, range) in [(MB2, memory.part(0, memory.pages() / 2)), (4 * MB2, memory.range())] {
-        let error = space.migrate_devmem(card.allocate(&space, &pagemap, bytes), range, Duration::ZERO).unwrap_err();
+        let error =
+            space.migrate_devmem(card.allocate(&space, &pagemap, bytes), range, Duration::ZERO).unwrap_err();
         assert_eq!((error.kind(), errno(&error)), (ErrorKind::InvalidArgument, libc::EINVAL), "{error}");
     }
     assert_eq!(card.released(), 2);
@@ -379,7 +380,8 @@ fn a_mapping_that_moves_while_its_pages_are_a_drivers() {
     let (part, place) = (memory.part(64, 64), Memory::absent(64 * page_size()));
     let (len, flags) = (part.len() as usize, rustix::mm::MremapFlags::MAYMOVE);
     // SAFETY: part of the test's own mapping, not touched at the old place any more.
-    unsafe { rustix::mm::mremap_fixed(part.start() as *mut _, len, len, flags, place.start() as *mut _) }.unwrap();
+    unsafe { rustix::mm::mremap_fixed(part.start() as *mut _, len, len, flags, place.start() as *mut _) }
+        .unwrap();
     memory.give_up(part);
     memory.check_pages(0..64);
     memory.check_pages(128..memory.pages());
@@ -415,7 +417,10 @@ fn device_addresses_follow_the_interconnect() {
     let vram = VramRegionOptions::new(MB2).dev(own).owners(owners).create(&space).unwrap();
     let map = |dev| vram.pagemap().ops().device_map(vram.pagemap(), &dev, Pfn(3), 2, Direction::ToDevice);
     let (here, there) = (map(own), map(peer));
-    assert_eq!((here.protocol(), here.addr(), here.order()), (InterconnectProtocol::DRIVER, 3 * page_size(), 2));
+    assert_eq!(
+        (here.protocol(), here.addr(), here.order()),
+        (InterconnectProtocol::DRIVER, 3 * page_size(), 2)
+    );
     assert_eq!(Some(there.protocol()), InterconnectProtocol::private(1));
     assert!(map(stranger).is_mapping_error());
     assert_eq!(vram.live_maps(), 2);

@@ -94,7 +94,9 @@ fn a_fork_that_bypasses_the_library_is_covered_where_forks_are_reported() {
     }
     let Some(space) = space_with(KernelTouch::IfPermitted) else { return };
     if !space.capabilities().fork_events {
-        return eprintln!("SKIPPED a_fork_that_bypasses_the_library: forks are not reported without CAP_SYS_PTRACE");
+        return eprintln!(
+            "SKIPPED a_fork_that_bypasses_the_library: forks are not reported without CAP_SYS_PTRACE"
+        );
     }
     let vram = VramRegion::new(&space, 8 * MB2).unwrap();
     let memory = Memory::filled(2 * MB2);

@@ -39,7 +39,8 @@ fn churn(space: &Space, vram: &VramRegion, keep: impl Fn(PageRange) -> bool) {
         for round in 0..8 {
             for range in candidates(space).into_iter().filter(|&range| keep(range)) {
                 let windows = if round % 2 == 0 { Windows::Natural } else { Windows::Blocks(64 << 10) };
-                let options = MigrateOptions::new().windows(windows).atomicity(Atomicity::BestEffort).retry(false);
+                let options =
+                    MigrateOptions::new().windows(windows).atomicity(Atomicity::BestEffort).retry(false);
                 // Some of it belongs to the engine, and is refused.
                 match space.migrate_to_devmem(vram, range, &options) {
                     Ok(migrated) => moved += migrated.moved,
@@ -47,7 +48,8 @@ fn churn(space: &Space, vram: &VramRegion, keep: impl Fn(PageRange) -> bool) {
                 }
             }
             // Use what the crate itself has on the heap.
-            let _ = (vram.usage().unwrap(), space.placement(PageRange::new(0, 1 << 46).unwrap()).unwrap().len());
+            let _ =
+                (vram.usage().unwrap(), space.placement(PageRange::new(0, 1 << 46).unwrap()).unwrap().len());
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });

@@ -56,7 +56,7 @@ fn a_window_follows_to_an_address_that_is_aligned_differently() {
     let to = room.start() + 5 * page_size();
     let memory = Memory::filled(2 * MB2);
     space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
-    let memory = memory.relocate_to(to).unwrap_or_else(|_| panic!("mremap failed"));
+    let memory = memory.relocate_to(to);
     assert_eq!(memory.start(), to);
     room.give_up(memory.range());
     assert_eq!(device_bytes(&space, memory.range()), 2 * MB2);
@@ -77,7 +77,8 @@ fn a_part_that_moves_away_becomes_a_window_of_its_own() {
     let place = Memory::absent(part.len());
     let (to, len) = (place.start(), part.len() as usize);
     // SAFETY: part of the test's own mapping, not touched at the old place any more; `place` is not used for anything else.
-    unsafe { rustix::mm::mremap_fixed(part.start() as *mut _, len, len, MremapFlags::MAYMOVE, to as *mut _) }.unwrap();
+    unsafe { rustix::mm::mremap_fixed(part.start() as *mut _, len, len, MremapFlags::MAYMOVE, to as *mut _) }
+        .unwrap();
     memory.give_up(part);
     let moved = PageRange::new(to, part.len()).unwrap();
     assert_eq!(device_bytes(&space, moved), part.len());
@@ -99,7 +100,8 @@ fn a_mapping_that_grows_is_ordinary_memory_beyond_the_window() {
     space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
     let (old, new) = (64 << 10, 4 << 20);
     // SAFETY: the test's own mapping; the old addresses are used no more.
-    let at = unsafe { rustix::mm::mremap(memory.start() as *mut _, old, new, MremapFlags::MAYMOVE) }.unwrap() as u64;
+    let at = unsafe { rustix::mm::mremap(memory.start() as *mut _, old, new, MremapFlags::MAYMOVE) }.unwrap()
+        as u64;
     std::mem::forget(memory);
     let byte = |offset: u64| (at + offset) as *mut u8;
     // SAFETY: within the grown mapping.

@@ -149,32 +149,21 @@ impl Memory {
         unsafe { rustix::mm::munmap(range.start() as *mut _, range.len() as usize) }.unwrap();
     }
 
-    /// Moves all of it to new addresses.
+    /// Moves all of it, which the kernel must take for one mapping, to new addresses.
     pub(crate) fn relocate(self) -> Self {
-        self.try_relocate().unwrap_or_else(|_| panic!("mremap failed"))
-    }
-
-    /// Moves all of it to new addresses, or leaves it where it is: the kernel moves one mapping at a time, and a mapping of
-    /// which a device has part is several.
-    pub(crate) fn try_relocate(self) -> Result<Self, Self> {
         let to = Self::absent(self.len);
         let start = to.start();
         std::mem::forget(to);
-        // On failure the place is either still mapped or not; a few addresses of a test process may be lost.
         self.relocate_to(start)
     }
 
     /// Moves all of it to `to`, which is free or the test's own.
-    pub(crate) fn relocate_to(mut self, to: u64) -> Result<Self, Self> {
+    pub(crate) fn relocate_to(mut self, to: u64) -> Self {
         let (len, flags) = (self.len as usize, MremapFlags::MAYMOVE);
         // SAFETY: the whole mapping; nothing refers to the old addresses any more, nor to what is at the new ones.
-        match unsafe { rustix::mm::mremap_fixed(self.base.cast(), len, len, flags, to as *mut _) } {
-            Ok(moved) => {
-                self.base = moved.cast();
-                Ok(self)
-            }
-            Err(_) => Err(self),
-        }
+        let moved = unsafe { rustix::mm::mremap_fixed(self.base.cast(), len, len, flags, to as *mut _) };
+        self.base = moved.unwrap().cast();
+        self
     }
 
     /// Whether all of it is huge pages.
@@ -192,7 +181,8 @@ impl Drop for Memory {
         for (start, end) in gone {
             if at < start {
                 // SAFETY: part of the test's own mapping, used no more.
-                unsafe { rustix::mm::munmap(self.base.add(at as usize).cast(), (start - at) as usize) }.unwrap();
+                unsafe { rustix::mm::munmap(self.base.add(at as usize).cast(), (start - at) as usize) }
+                    .unwrap();
             }
             at = end;
         }

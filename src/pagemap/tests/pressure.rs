@@ -74,7 +74,10 @@ fn reserved_bytes_are_nobodys() {
     let Some(space) = space() else { return };
     let vram = VramRegionOptions::new(4 * MB2).reserved(3 * MB2 + 1).create(&space).unwrap();
     let usage = vram.usage().unwrap();
-    assert_eq!((usage.capacity, usage.reserved, usage.free()), (4 * MB2, 3 * MB2 + page_size(), MB2 - page_size()));
+    assert_eq!(
+        (usage.capacity, usage.reserved, usage.free()),
+        (4 * MB2, 3 * MB2 + page_size(), MB2 - page_size())
+    );
     let memory = Memory::filled(MB2);
     assert_eq!(
         space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap_err().kind(),
@@ -145,7 +148,10 @@ fn an_allocation_that_fails_changes_nothing() {
     let error = space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap_err();
     assert_eq!((error.kind(), errno(&error)), (ErrorKind::OutOfVram, libc::ENOSPC), "{error}");
     assert_eq!(device_bytes(&space, memory.range()), MB2);
-    assert_eq!(space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap().moved, 2 * MB2);
+    assert_eq!(
+        space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap().moved,
+        2 * MB2
+    );
     memory.check();
 }
 

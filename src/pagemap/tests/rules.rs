@@ -109,7 +109,8 @@ fn private_file_pages_are_refused_even_after_copy_on_write() {
     std::fs::remove_file(&path).unwrap();
     let prot = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new private mapping of a file that nobody else has.
-    let at = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 64 << 10, prot, MapFlags::PRIVATE, file.as_fd(), 0) };
+    let at =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), 64 << 10, prot, MapFlags::PRIVATE, file.as_fd(), 0) };
     let at = at.unwrap();
     // SAFETY: a byte of the mapping, which breaks the sharing with the page cache.
     unsafe { at.cast::<u8>().write_volatile(6) };
@@ -122,9 +123,11 @@ fn private_file_pages_are_refused_even_after_copy_on_write() {
 #[test]
 fn hugetlb_memory_is_refused() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
-    let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::NORESERVE);
+    let (prot, flags) =
+        (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::NORESERVE);
     // SAFETY: a new mapping, which is not touched: no huge page need be set aside for it.
-    let Ok(at) = (unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), MB2 as usize, prot, flags) }) else {
+    let Ok(at) = (unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), MB2 as usize, prot, flags) })
+    else {
         return eprintln!("SKIPPED hugetlb_memory_is_refused: this kernel maps no hugetlb memory");
     };
     let range = PageRange::new(at as u64, MB2).unwrap();
@@ -166,7 +169,11 @@ fn pages_pinned_for_io_are_refused_and_the_range_is_as_before() {
     assert_eq!((migrated.moved, migrated.refused), (15 * page_size(), page_size()));
     assert_eq!(space.device_bytes(memory.part(5, 1), None).unwrap(), 0);
     assert_eq!(memory.get(5 * page_size()), Memory::pattern(5));
-    assert_eq!(device_bytes(&space, memory.range()), 15 * page_size(), "a page that stayed is no device page");
+    assert_eq!(
+        device_bytes(&space, memory.range()),
+        15 * page_size(),
+        "a page that stayed is no device page"
+    );
     memory.check();
     drop(ring);
     // The kernel releases the pin some time after the ring is closed.
@@ -295,7 +302,8 @@ fn another_userfaultfd_keeps_its_range() {
 fn the_stack_of_the_caller_is_refused_without_kernel_touches() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let here = [0u8; 40_000];
-    let error = space.migrate_to_devmem(&vram, PageRange::covering(&here), &MigrateOptions::new()).unwrap_err();
+    let error =
+        space.migrate_to_devmem(&vram, PageRange::covering(&here), &MigrateOptions::new()).unwrap_err();
     assert_eq!((error.kind(), errno(&error)), (ErrorKind::Busy, libc::EBUSY), "{error}");
 }
 

@@ -124,7 +124,10 @@ fn every_window_gets_its_retry() {
     for strike in 1..=3 {
         space.migrate_to_ram(memory.range()).unwrap();
         vram.inject(Injection::none().pinned(Trigger::nth(strike), 1)).unwrap();
-        assert_eq!(space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap().moved, 3 * MB2);
+        assert_eq!(
+            space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap().moved,
+            3 * MB2
+        );
     }
     memory.check();
 }

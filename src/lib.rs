@@ -69,6 +69,7 @@ pub mod kfd;
 pub mod location;
 pub mod mirror;
 pub mod outcome;
+pub mod pagemap;
 pub mod range;
 pub mod residency;
 #[cfg(feature = "sim")]

@@ -12,11 +12,14 @@ mod check;
 mod config;
 mod cpu;
 mod engine;
+mod fault;
 mod gpu;
+mod gpu_memory;
 mod ids;
 mod madvise;
 mod node;
 mod object;
+mod place;
 mod prefetch;
 mod property;
 mod query;
@@ -24,11 +27,12 @@ mod queue;
 mod ranges;
 mod sync;
 mod syncobj;
+mod user;
 mod vmas;
 mod wait;
 
 pub use config::{KernelVersion, Platform, XeConfig};
-pub use gpu::XeGpu;
+pub use gpu::{XeGpu, XeInjection};
 
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::config::KernelVersion;
-use super::cpu::CpuVmas;
+use super::cpu::{Cpu, errno_of};
 use super::gpu::XeGpu;
 use super::node::XeNode;
-use super::ranges::{Ranges, Rules};
+use super::ranges::{Ranges, Rules, SvmRange};
 use super::sync::lock;
 use super::vmas::{Attributes, Backing, Vma, Vmas};
 use crate::error::Errno;
+use crate::pagemap::{Event, Events};
 use crate::range::SIZE_4K;
 use crate::uapi::xe::{
     DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET, DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE,
@@ -25,6 +26,8 @@ pub(super) struct State {
     /// Destroyed, or killed after an internal error.
     pub(super) dead: bool,
     pub(super) faults: Vec<VmFault>,
+    /// What the CPU did to its mappings; `None` where no range can be.
+    events: Option<Events>,
 }
 
 /// A VM.
@@ -59,7 +62,20 @@ impl AddressSpace {
 
     /// Takes the lock for changes. `EINTR` is what a fatal signal gives there.
     pub(super) fn write(&self) -> Result<MutexGuard<'_, State>, Errno> {
+        if self.gpu.is_interrupted() {
+            return Err(Errno::EINTR);
+        }
         Ok(lock(&self.state))
+    }
+
+    /// Takes the lock on behalf of the GPU, which no signal interrupts.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The process's memory.
+    pub(super) fn cpu(&self) -> Result<Cpu<'_>, Errno> {
+        Ok(Cpu(self.gpu.space()?))
     }
 
     pub(super) fn rules(&self, on_fault: bool) -> Rules {
@@ -71,37 +87,57 @@ impl AddressSpace {
     /// The VM is gone for good; its mappings and ranges go with it.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
+        let ranges = std::mem::take(&mut state.ranges);
         *state = State { dead: true, faults: std::mem::take(&mut state.faults), ..State::default() };
+        drop(state);
+        // Pages in device memory stay there until somebody wants them: a range's end does not move them.
+        drop(ranges);
     }
 
     /// Lets what the CPU unmapped go: the driver's garbage collector, which every change waits for (`xe_svm_flush`).
     pub(super) fn collect_garbage(&self) -> Result<(), Errno> {
-        let mut state = lock(&self.state);
-        let starts: Vec<u64> = state.ranges.starts_in(0, self.end()).collect();
-        let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return Ok(()) };
-        let end = state.ranges.at(last).map_or(last, |range| range.end);
-        let cpu = CpuVmas::read(first, end)?;
-        for start in starts {
-            let Some(range) = state.ranges.at(start).copied() else { continue };
-            if !covered(&cpu, range.start, range.end) {
-                state.ranges.remove(start);
-                state.reset_attributes(range.start, range.end);
+        self.collect(&mut lock(&self.state))
+    }
+
+    pub(super) fn collect(&self, state: &mut State) -> Result<(), Errno> {
+        let State { events: Some(events), ranges, .. } = state else { return Ok(()) };
+        let cpu = self.cpu()?;
+        let (told, lost) = events.take().map_err(|error| errno_of(&error))?;
+        let mut gone: Vec<u64> = Vec::new();
+        for event in told {
+            match event {
+                Event::Unmapped(range) | Event::Moved { from: range, .. } => {
+                    gone.extend(ranges.starts_in(range.start(), range.end()));
+                }
+                // Contents gone, addresses still there: the range stays and is filled in again.
+                Event::Discarded(range) => {
+                    let starts: Vec<u64> = ranges.starts_in(range.start(), range.end()).collect();
+                    for start in starts {
+                        if let Some(range) = ranges.at_mut(start) {
+                            range.mapped = None;
+                        }
+                    }
+                }
             }
+        }
+        // Memory that cannot be watched, or all of it if events got lost, is looked at.
+        let unsure: Vec<SvmRange> = match lost {
+            false => ranges.unwatched().collect(),
+            true => ranges.starts_in(0, u64::MAX).filter_map(|start| ranges.at(start).copied()).collect(),
+        };
+        for range in unsure {
+            if !cpu.covers(range.start, range.end)? {
+                gone.push(range.start);
+            }
+        }
+        for start in gone {
+            let Some(range) = state.ranges.remove(start) else { continue };
+            // A part may be mapped still; the whole range goes, and what is left of its pages goes back.
+            cpu.bring_back(range.start, range.end);
+            state.reset_attributes(range.start, range.end);
         }
         Ok(())
     }
-}
-
-/// Whether the CPU has something mapped at every address of `[start, end)`.
-fn covered(cpu: &CpuVmas, start: u64, end: u64) -> bool {
-    let mut at = start;
-    while at < end {
-        match cpu.at(at) {
-            Some(vma) => at = vma.end,
-            None => return false,
-        }
-    }
-    true
 }
 
 impl State {
@@ -179,11 +215,22 @@ impl XeNode {
         if has(DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT) && !fault_mode {
             return Err(Errno::EINVAL);
         }
+        // The first VM in fault mode makes the device's memory one that pages can migrate to.
+        let events = match fault_mode {
+            true => {
+                let space = self.gpu.space()?;
+                if config.migrates {
+                    self.gpu.pagemaps().iter().try_for_each(|pagemap| pagemap.region().map(|_| ()))?;
+                }
+                Some(space.events().map_err(|error| errno_of(&error))?)
+            }
+            false => None,
+        };
         let vm = AddressSpace {
             gpu: self.gpu.clone(),
             serial: next_serial(),
             flags: arg.flags,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State { events, ..State::default() }),
         };
         arg.vm_id = lock(&self.vms).insert(Arc::new(vm));
         Ok(())

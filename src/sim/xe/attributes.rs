@@ -1,9 +1,9 @@
 //! `VM_QUERY_MEM_RANGE_ATTRS`.
 
 use super::node::XeNode;
+use super::user;
 use super::vmas::Vma;
 use crate::error::Errno;
-use crate::sim::user_memory;
 use crate::uapi::xe::{
     MemRangeAtomic, MemRangeAttr, MemRangePat, MemRangePreferredLoc, VmQueryMemRangeAttrs,
 };
@@ -34,7 +34,7 @@ impl XeNode {
         if entries.len() > arg.num_mem_ranges as usize {
             return Err(Errno::ENOSPC);
         }
-        user_memory::copy_to_user(arg.vector_of_mem_attr, bytemuck::cast_slice(&entries))?;
+        user::copy_to(arg.vector_of_mem_attr, bytemuck::cast_slice(&entries))?;
         arg.num_mem_ranges = entries.len() as u32;
         Ok(())
     }

@@ -9,10 +9,10 @@ use super::node::XeNode;
 use super::object::{Object, Purge};
 use super::prefetch::Plan;
 use super::sync::{self, Completion, Fence, For, Parsed, lock};
+use super::user;
 use super::vmas::{Attributes, Backing, Vma};
 use crate::error::Errno;
 use crate::range::SIZE_64K;
-use crate::sim::user_memory;
 use crate::uapi::xe::*;
 
 /// What one ioctl has done so far.
@@ -103,7 +103,7 @@ impl XeNode {
                 if u64::from(many) * size_of::<VmBindOp>() as u64 > i32::MAX as u64 {
                     return Err(Errno::ENOBUFS);
                 }
-                user_memory::read_array(arg.binds.as_vector(), many as usize).map_err(|errno| match errno {
+                user::read_array(arg.binds.as_vector(), many as usize).map_err(|errno| match errno {
                     Errno::ENOMEM => Errno::ENOBUFS,
                     other => other,
                 })

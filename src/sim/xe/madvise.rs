@@ -8,10 +8,10 @@ use super::gpu::Pagemap;
 use super::node::XeNode;
 use super::object::{Object, Purge};
 use super::sync::lock;
+use super::user;
 use super::vmas::{Backing, Vma};
 use crate::error::Errno;
 use crate::range::SIZE_4K;
-use crate::sim::user_memory;
 use crate::uapi::xe::*;
 use crate::xe::{Coherency, PatIndex};
 
@@ -22,7 +22,7 @@ impl XeNode {
         self.check_madvise(arg)?;
         let purge = arg.value.as_purgeable();
         let purgeable = arg.attribute == DRM_XE_VMA_ATTR_PURGEABLE_STATE;
-        if purgeable && purge.retained_ptr != 0 && user_memory::read::<u32>(purge.retained_ptr)? != 0 {
+        if purgeable && purge.retained_ptr != 0 && user::read::<u32>(purge.retained_ptr)? != 0 {
             return Err(Errno::EINVAL);
         }
         vm.collect_garbage()?;
@@ -154,7 +154,9 @@ impl XeNode {
         for at in [start, end] {
             let straddles = state.ranges.at(at).filter(|range| range.start < at).copied();
             if let Some(range) = straddles {
-                vm.evict(&range);
+                if let Ok(cpu) = vm.cpu() {
+                    cpu.bring_back(range.start, range.end);
+                }
                 state.ranges.remove(range.start);
             }
         }
@@ -185,7 +187,7 @@ impl XeNode {
             retained &= set_purgeable(object, purge.val == DRM_XE_VMA_PURGEABLE_STATE_DONTNEED);
         }
         if purge.retained_ptr != 0 {
-            user_memory::write(purge.retained_ptr, &u32::from(retained))?;
+            user::write(purge.retained_ptr, &u32::from(retained))?;
         }
         Ok(())
     }
@@ -211,9 +213,4 @@ const fn atomic_possible(placement: u32, mode: u32, device_atomics_on_system: bo
         DRM_XE_ATOMIC_GLOBAL => system && vram,
         _ => true,
     }
-}
-
-impl AddressSpace {
-    /// Brings the pages of a range back to system memory.
-    pub(super) fn evict(&self, _range: &super::ranges::SvmRange) {}
 }

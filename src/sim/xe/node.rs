@@ -11,9 +11,9 @@ use super::ids::Ids;
 use super::object::Object;
 use super::queue::Queue;
 use super::sync::{Syncobj, lock};
+use super::user;
 use crate::channel::VirtualNode;
 use crate::error::{Errno, Error, Result};
-use crate::sim::user_memory;
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_reads_argument, request_type, request_writes_argument};
 use crate::uapi::drm::{GetCap, SetClientName, Version};
@@ -178,11 +178,7 @@ impl XeNode {
         let copy = |len: &mut u64, to: u64, text: &str| -> Result<(), Errno> {
             let room = usize::try_from(*len).unwrap_or(usize::MAX).min(text.len());
             *len = text.len() as u64;
-            if room != 0 && to != 0 {
-                user_memory::copy_to_user(to, &text.as_bytes()[..room])
-            } else {
-                Ok(())
-            }
+            if room != 0 && to != 0 { user::copy_to(to, &text.as_bytes()[..room]) } else { Ok(()) }
         };
         copy(&mut arg.name_len, arg.name, "xe")?;
         copy(&mut arg.date_len, arg.date, "0")?;
@@ -203,7 +199,7 @@ impl XeNode {
         if arg.name_len > 64 {
             return Err(Errno::EINVAL);
         }
-        let name: Vec<u8> = user_memory::read_array(arg.name, arg.name_len as usize)?;
+        let name: Vec<u8> = user::read_array(arg.name, arg.name_len as usize)?;
         if name.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(Errno::EINVAL) }
     }
 }

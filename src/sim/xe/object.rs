@@ -8,6 +8,7 @@ use super::config::KernelVersion;
 use super::gpu::Pagemap;
 use super::node::XeNode;
 use super::sync::lock;
+use crate::channel::Channel;
 use crate::error::Errno;
 use crate::range::{SIZE_4K, SIZE_64K};
 use crate::uapi::drm::GemClose;
@@ -48,10 +49,46 @@ impl Object {
     }
 }
 
+impl Object {
+    /// Reads bytes of the object.
+    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        match rustix::io::pread(&self.bytes, &mut *into, offset) {
+            Ok(read) if read == into.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// Writes bytes of the object.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        match rustix::io::pwrite(&self.bytes, bytes, offset) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// Adds to four bytes of the object, atomically for everybody who maps them.
+    pub(super) fn add(&self, offset: u64, value: u32) -> Result<(), Errno> {
+        let page = offset & !(SIZE_4K - 1);
+        if offset % 4 != 0 || page + SIZE_4K > self.size {
+            return Err(Errno::EFAULT);
+        }
+        let mapped = Channel::from_fd(self.file()?).map("object", page, SIZE_4K as usize).map_err(|_| Errno::ENOMEM)?;
+        // SAFETY: the four bytes lie within the page just mapped, are aligned (the page is, and the offset a multiple of 4),
+        // and whoever else has them mapped shares them with a GPU.
+        let word = unsafe { AtomicU32::from_ptr(mapped.as_ptr().as_ptr().add((offset - page) as usize).cast()) };
+        word.fetch_add(value, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn file(&self) -> Result<OwnedFd, Errno> {
+        self.bytes.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)
+    }
+}
+
 impl Drop for Object {
     fn drop(&mut self) {
         if let Some(pagemap) = &self.vram {
-            pagemap.objects.fetch_sub(self.size, Ordering::Relaxed);
+            pagemap.give_back(self.size);
         }
     }
 }
@@ -126,10 +163,7 @@ impl XeNode {
             if placement >> (pagemap.tile + 1) & 1 == 0 {
                 continue;
             }
-            let taken = pagemap.objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(size).filter(|&used| used <= pagemap.bytes)
-            });
-            if taken.is_ok() {
+            if pagemap.take_for_object(size).is_ok() {
                 return Ok(Some(pagemap.clone()));
             }
         }
@@ -179,6 +213,6 @@ impl XeNode {
             Purge::DontNeed => return Err(Errno::EBUSY),
             Purge::Purged => return Err(Errno::EINVAL),
         }
-        Ok((object.bytes.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?, within))
+        Ok((object.file()?, within))
     }
 }

@@ -1,8 +1,10 @@
 //! `PREFETCH` on mirrors.
 
+use std::sync::Arc;
+
 use super::address_space::{AddressSpace, State};
 use super::config::KernelVersion;
-use super::cpu::{self, CpuVmas};
+use super::gpu::Pagemap;
 use super::ranges::{Place, SvmRange};
 use super::vmas::Vma;
 use crate::error::Errno;
@@ -17,7 +19,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Block {
     start: u64,
-    target: Place,
+    /// The tile memory to move to; `None` for system memory.
+    target: Option<Arc<Pagemap>>,
     read_only: bool,
 }
 
@@ -28,29 +31,26 @@ impl AddressSpace {
         let (start, end) = (op.addr, op.addr + op.range);
         let mut plan = Plan::default();
         let vmas: Vec<Vma> = state.vmas.overlapping(start, end).cloned().collect();
-        if vmas.is_empty() {
-            return Ok(plan);
-        }
-        let cpu = CpuVmas::read(start, end)?;
         for vma in vmas {
             // The driver leaves its loop at the first mapping that is no mirror; such mappings are bound whole.
             if !vma.is_mirror() {
                 break;
             }
-            let target = self.target(&vma, op.prefetch_mem_region_instance)?;
+            let cpu = self.cpu()?;
+            let target = self.target(&vma, op.prefetch_mem_region_instance);
             let read_only = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0;
             let last = end.min(vma.end);
             let mut at = start.max(vma.start);
             while at < last {
-                match state.ranges.find_or_insert(at, &vma, &cpu, self.rules(false)) {
+                match state.ranges.find_or_insert(at, &vma, cpu, self.rules(false)) {
                     Ok(range) => {
-                        if !self.is_done(&range, target) {
-                            plan.blocks.push(Block { start: range.start, target, read_only });
+                        if !self.is_done(&range, target.as_deref())? {
+                            plan.blocks.push(Block { start: range.start, target: target.clone(), read_only });
                         }
                         at = range.end;
                     }
                     // Nothing mapped: on to what is.
-                    Err(Errno::ENOENT) => match cpu.from(at).filter(|next| next.start < last) {
+                    Err(Errno::ENOENT) => match cpu.at_or_after(at)?.filter(|next| next.start < last) {
                         Some(next) => at = next.start,
                         None => break,
                     },
@@ -61,33 +61,31 @@ impl AddressSpace {
         Ok(plan)
     }
 
-    /// Where a prefetch of a mirror to `region` brings pages.
-    fn target(&self, vma: &Vma, region: u32) -> Result<Place, Errno> {
+    /// The memory that a prefetch of a mirror to `region` moves pages to.
+    fn target(&self, vma: &Vma, region: u32) -> Option<Arc<Pagemap>> {
         let config = self.gpu.config();
-        let local = |tile: usize| {
-            self.gpu.pagemaps().get(tile).map_or(Place::System, |pagemap| Place::Vram(pagemap.id))
-        };
-        let place = match region {
-            0 => Place::System,
-            DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC => self.preferred(vma),
+        if !config.migrates {
+            return None;
+        }
+        match region {
+            0 => None,
+            DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC => self.preferred(vma, 0),
             region => match config.kernel {
-                KernelVersion::V6_16 => Place::System,
+                KernelVersion::V6_16 => None,
                 KernelVersion::V6_17 => {
                     panic!("Linux 6.17 crashes at a prefetch to VRAM (xe_migrate_vram of a null pointer)")
                 }
-                _ => local(region as usize - 1),
+                _ => self.gpu.pagemaps().get(region as usize - 1).cloned(),
             },
-        };
-        Ok(if config.migrates { place } else { Place::System })
+        }
     }
 
-    /// Where a mirror's attributes prefer pages, seen from the device's first tile (`xe_vma_resolve_pagemap`).
-    pub(super) fn preferred(&self, vma: &Vma) -> Place {
-        match (vma.attributes.fd, &vma.attributes.pagemap) {
-            (-1, _) => Place::System,
-            (0, _) => self.gpu.pagemaps().first().map_or(Place::System, |local| Place::Vram(local.id)),
-            (_, Some(pagemap)) => Place::Vram(pagemap.id),
-            (_, None) => Place::System,
+    /// Where a mirror's attributes prefer pages, seen from one of the device's tiles (`xe_vma_resolve_pagemap`).
+    pub(super) fn preferred(&self, vma: &Vma, tile: u32) -> Option<Arc<Pagemap>> {
+        match vma.attributes.fd {
+            -1 => None,
+            0 => self.gpu.pagemaps().get(tile as usize).cloned(),
+            _ => vma.attributes.pagemap.clone(),
         }
     }
 
@@ -96,10 +94,14 @@ impl AddressSpace {
     }
 
     /// Whether a range needs nothing: mapped on all tiles, and where it should be.
-    fn is_done(&self, range: &SvmRange, target: Place) -> bool {
-        let Some(place) = range.mapped else { return false };
-        let in_place = place == target || (!range.migratable && place == Place::System);
-        range.tiles == self.all_tiles() && in_place
+    fn is_done(&self, range: &SvmRange, target: Option<&Pagemap>) -> Result<bool, Errno> {
+        if range.tiles != self.all_tiles() || !self.is_valid(range, 0)? {
+            return Ok(false);
+        }
+        Ok(match target.filter(|_| self.should_migrate(range)) {
+            None => range.mapped == Some(Place::System),
+            Some(pagemap) => range.mapped == Some(Place::Vram(pagemap.region()?.id())),
+        })
     }
 
     /// Moves and maps what was planned (`prefetch_ranges`). Answers whether page tables were written; `ENODATA` when pages
@@ -107,21 +109,24 @@ impl AddressSpace {
     pub(super) fn prefetch(&self, state: &mut State, plan: &Plan) -> Result<bool, Errno> {
         for block in &plan.blocks {
             let Some(range) = state.ranges.at(block.start).copied() else { continue };
-            let place = self.fill(&range, block)?;
+            match block.target.as_deref().filter(|_| self.should_migrate(&range)) {
+                // Whatever goes wrong with a migration, the driver makes one errno of it, and success of that.
+                Some(pagemap) => self.migrate(&range, pagemap, 0).map_err(|_| Errno::ENODATA)?,
+                None if block.target.is_none() => self.cpu()?.bring_back(range.start, range.end),
+                None => {}
+            }
+            let place = self.get_pages(&range, !block.read_only).map_err(|errno| match errno {
+                Errno::EOPNOTSUPP | Errno::EFAULT | Errno::EPERM => Errno::ENODATA,
+                other => other,
+            })?;
+            if self.gpu.is_to_come_again() {
+                return Err(Errno::EAGAIN);
+            }
             if let Some(range) = state.ranges.at_mut(block.start) {
                 range.mapped = Some(place);
                 range.tiles = self.all_tiles();
             }
         }
         Ok(!plan.blocks.is_empty())
-    }
-
-    fn fill(&self, range: &SvmRange, block: &Block) -> Result<Place, Errno> {
-        cpu::fault_in(range.start, range.end, !block.read_only).map_err(|errno| match errno {
-            Errno::EOPNOTSUPP | Errno::EFAULT | Errno::EPERM => Errno::ENODATA,
-            other => other,
-        })?;
-        let _ = block.target;
-        Ok(Place::System)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::address_space::State;
 use super::node::XeNode;
+use super::user;
 use crate::error::Errno;
-use crate::sim::user_memory;
 use crate::uapi::xe::{DRM_XE_VM_GET_PROPERTY_FAULTS, MAX_FAULTS_SAVED_PER_VM, VmFault, VmGetProperty};
 
 impl XeNode {
@@ -26,7 +26,7 @@ impl XeNode {
         if wanted > element * state.faults.len() || wanted % element != 0 {
             return Err(Errno::EINVAL);
         }
-        user_memory::copy_to_user(arg.data, bytemuck::cast_slice(&state.faults[..wanted / element]))
+        user::copy_to(arg.data, bytemuck::cast_slice(&state.faults[..wanted / element]))
     }
 }
 

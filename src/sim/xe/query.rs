@@ -1,12 +1,10 @@
 //! `DEVICE_QUERY`.
 
-use std::sync::atomic::Ordering;
-
 use super::config::KernelVersion;
 use super::node::XeNode;
+use super::user;
 use crate::error::Errno;
 use crate::range::{SIZE_4K, SIZE_64K, page_size};
-use crate::sim::user_memory;
 use crate::uapi::xe::*;
 
 impl XeNode {
@@ -32,7 +30,7 @@ impl XeNode {
         if arg.size as usize != answer.len() {
             return Err(Errno::EINVAL);
         }
-        user_memory::copy_to_user(arg.data, &answer).map_err(|errno| match arg.query {
+        user::copy_to(arg.data, &answer).map_err(|errno| match arg.query {
             DRM_XE_DEVICE_QUERY_MEM_REGIONS => Errno::ENOSPC,
             _ => errno,
         })
@@ -80,7 +78,7 @@ impl XeNode {
             ..Default::default()
         }];
         for pagemap in self.gpu.pagemaps() {
-            let used = self.used_bytes(pagemap);
+            let used = pagemap.used();
             let told = config.since(KernelVersion::V6_18);
             records.push(MemRegion {
                 mem_class: DRM_XE_MEM_REGION_CLASS_VRAM,
@@ -94,10 +92,6 @@ impl XeNode {
             });
         }
         list(records.len(), bytemuck::cast_slice(&records))
-    }
-
-    fn used_bytes(&self, pagemap: &super::gpu::Pagemap) -> u64 {
-        pagemap.objects.load(Ordering::Relaxed)
     }
 
     fn config_words(&self) -> Vec<u8> {

@@ -8,8 +8,8 @@ use super::address_space::{AddressSpace, next_serial};
 use super::config::KernelVersion;
 use super::node::XeNode;
 use super::sync::{Fence, lock};
+use super::user;
 use crate::error::Errno;
-use crate::sim::user_memory;
 use crate::uapi::xe::*;
 
 /// Most unfinished jobs of a queue (`MAX_JOB_COUNT`).
@@ -20,7 +20,7 @@ const MAX_EXTENSIONS: usize = 16;
 const TIMESLICE_US: std::ops::RangeInclusive<u64> = 1..=10_000_000;
 
 /// Commands to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) batch: Option<u64>,
     pub(super) after: Vec<Arc<Fence>>,
@@ -41,6 +41,8 @@ pub(super) struct Queue {
     pub(super) vm: Arc<AddressSpace>,
     pub(super) serial: u64,
     class: u16,
+    /// The tile of its engines.
+    pub(super) tile: u32,
     banned: AtomicBool,
     pub(super) jobs: Mutex<Jobs>,
     pub(super) changed: Condvar,
@@ -103,7 +105,7 @@ impl XeNode {
         if count == 0 || count > listed.len() + 1 {
             return Err(Errno::EINVAL);
         }
-        let instances: Vec<EngineClassInstance> = user_memory::read_array(arg.instances, count)?;
+        let instances: Vec<EngineClassInstance> = user::read_array(arg.instances, count)?;
         let first = instances[0];
         if !listed.iter().any(|engine| engine.gt_id == first.gt_id) {
             return Err(Errno::EINVAL);
@@ -140,6 +142,7 @@ impl XeNode {
             vm,
             serial: next_serial(),
             class: first.engine_class,
+            tile: u32::from(first.gt_id / 2),
             banned: AtomicBool::new(false),
             jobs: Mutex::new(Jobs::default()),
             changed: Condvar::new(),
@@ -229,11 +232,11 @@ fn check_extensions(mut address: u64) -> Result<(), Errno> {
             return Err(Errno::E2BIG);
         }
         count += 1;
-        let base: UserExtension = user_memory::read(address)?;
+        let base: UserExtension = user::read(address)?;
         if base.pad != 0 || base.name != DRM_XE_EXEC_QUEUE_EXTENSION_SET_PROPERTY {
             return Err(Errno::EINVAL);
         }
-        let set: ExtSetProperty = user_memory::read(address)?;
+        let set: ExtSetProperty = user::read(address)?;
         if set.pad != 0 {
             return Err(Errno::EINVAL);
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::user;
 use crate::error::Errno;
-use crate::sim::user_memory;
 
 /// Locks a mutex whose data stay whole even if a holder panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,6 +135,10 @@ impl Signaller {
         lock(&self.pending).delay = delay;
     }
 
+    pub(super) fn delay(&self) -> Duration {
+        lock(&self.pending).delay
+    }
+
     /// Makes every waiter look again.
     pub(super) fn wake(&self) {
         *lock(&self.epoch) += 1;
@@ -175,7 +179,7 @@ impl Signaller {
             }
             if let Some((address, value)) = word {
                 // A page that is gone: the kernel warns and goes on, too.
-                let _ = user_memory::write(address, &value);
+                let _ = user::write(address, &value);
             }
             fence.set();
             self.wake();
@@ -224,7 +228,7 @@ pub(super) fn parse(
     let mut parsed = Parsed::default();
     let mut fences = 0;
     for at in 0..u64::from(count) {
-        let entry: SyncEntry = user_memory::read(address.wrapping_add(at * size_of::<SyncEntry>() as u64))?;
+        let entry: SyncEntry = user::read(address.wrapping_add(at * size_of::<SyncEntry>() as u64))?;
         if entry.flags & !DRM_XE_SYNC_FLAG_SIGNAL != 0 || entry.reserved != [0; 2] {
             return Err(Errno::EINVAL);
         }
@@ -258,7 +262,7 @@ pub(super) fn parse(
                     return Err(Errno::EINVAL);
                 }
                 if purpose.cpu_address {
-                    user_memory::read::<u64>(entry.addr)?;
+                    user::read::<u64>(entry.addr)?;
                 }
                 parsed.word = Some((entry.addr, entry.timeline_value));
                 fences += 1;

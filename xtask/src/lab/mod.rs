@@ -5,6 +5,7 @@ mod apt;
 mod boot;
 mod cache;
 mod catalog;
+mod check;
 mod cli;
 mod cpio;
 mod device;

@@ -29,6 +29,8 @@ enum Form {
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
+        // Whoever reads the report has seen enough of it (`| head`).
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("doctor: {error:#}");
             ExitCode::from(2)
@@ -49,6 +51,10 @@ fn run() -> Result<ExitCode> {
         Form::Json => writeln!(out, "{:#}", json::of(&report))?,
     }
     Ok(if works_anywhere(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn works_anywhere(report: &Report) -> bool {

@@ -63,7 +63,9 @@ fn write_findings(findings: &[Finding], full: bool, f: &mut fmt::Formatter<'_>) 
             let alike = |finding: &&Finding| finding.cure() == first.cure();
             let (same, rest): (Vec<&Finding>, Vec<&Finding>) = left.into_iter().partition(alike);
             left = rest;
-            prose(status.name(), &together(&same), f)?;
+            for observation in observations(&same) {
+                prose(status.name(), &observation, f)?;
+            }
             if let Some(cure) = first.cure() {
                 writeln!(f, "{:>10}  {cure}", "cure")?;
             }
@@ -76,11 +78,11 @@ fn write_findings(findings: &[Finding], full: bool, f: &mut fmt::Formatter<'_>) 
     }
     let well = findings.iter().filter(|finding| finding.status() == Status::Ok);
     if full {
-        for finding in well {
-            prose("ok", &format!("{}: {}", finding.check().title, finding.observed()), f)?;
-        }
-        for finding in findings.iter().filter(|finding| finding.status() == Status::NotApplicable) {
-            prose("n/a", &format!("{}: {}", finding.check().title, finding.observed()), f)?;
+        let irrelevant = findings.iter().filter(|finding| finding.status() == Status::NotApplicable);
+        for finding in well.chain(irrelevant) {
+            let label = if finding.status() == Status::Ok { "ok" } else { "n/a" };
+            prose(label, &format!("{}: {}", finding.check().title, finding.observed()), f)?;
+            prose("    rule", finding.check().source, f)?;
         }
         return Ok(());
     }
@@ -91,8 +93,8 @@ fn write_findings(findings: &[Finding], full: bool, f: &mut fmt::Formatter<'_>) 
     prose("ok", &titles.join(", "), f)
 }
 
-/// `title: observed` of each, where several have the same observation `title, title: observed`.
-fn together(findings: &[&Finding]) -> String {
+/// `title: observed` of each, or `title, title: observed` where several have the same observation.
+fn observations(findings: &[&Finding]) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for finding in findings {
         match groups.iter_mut().find(|(observed, _)| *observed == finding.observed()) {
@@ -100,8 +102,8 @@ fn together(findings: &[&Finding]) -> String {
             None => groups.push((finding.observed(), vec![finding.check().title])),
         }
     }
-    let groups = groups.into_iter().map(|(observed, titles)| format!("{}: {observed}", titles.join(", ")));
-    groups.collect::<Vec<_>>().join("; ")
+    let line = |(observed, titles): (&str, Vec<&str>)| format!("{}: {observed}", titles.join(", "));
+    groups.into_iter().map(line).collect()
 }
 
 /// A label, and text beside it that is broken between words.

@@ -187,7 +187,9 @@ fn is_set(option: &Kconfig, config: &KernelConfig) -> bool {
 
 fn judge(option: &Kconfig, config: &KernelConfig, wanted: &Wanted) -> Finding {
     if let Some(name) = option.names.iter().find(|name| config.get(name).is_set()) {
-        return Finding::ok(option.check, format!("CONFIG_{name}={}", config.get(name)));
+        let setting = config.get(name);
+        let name = if *name == option.names[0] { String::new() } else { format!(", as CONFIG_{name}") };
+        return Finding::ok(option.check, format!("{setting}{name}"));
     }
     match (option.need)(wanted) {
         Need::None => Finding::not_applicable(option.check, "not set, and nothing here needs it"),

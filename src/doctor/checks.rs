@@ -102,7 +102,7 @@ checks! {
         "the prefetchable BAR in sysfs' resource file; KFD's heap type FB_PUBLIC or FB_PRIVATE";
     KERNEL_BUGS = "device.kernel_bugs", "known kernel bugs",
         "observed with the real drivers; each entry says where";
-    KFD = "device.kfd", "/dev/kfd",
+    KFD = "device.kfd", "KFD",
         "kfd_chardev.c:kfd_open, kfd_process.c:kfd_create_process";
     XNACK = "device.xnack", "XNACK",
         "kfd_process.c:kfd_process_xnack_mode: one mode for the process, and every GPU of it must be able to";

@@ -17,8 +17,9 @@ pub(super) use subject::Subject;
 
 use super::checks;
 use super::facts::Facts;
-use super::finding::Finding;
+use super::finding::{Finding, Status};
 use super::report::{DeviceReport, Verdict};
+use crate::channel::Channel;
 use crate::device::Driver;
 
 /// A GPU with what the machine's checks want to know of it.
@@ -29,8 +30,6 @@ pub(super) struct Examined<'a> {
     pub(super) driver: Option<Driver>,
     /// The driver itself said that shared virtual memory works.
     pub(super) confirmed: bool,
-    /// The XGMI hive of a KFD GPU.
-    pub(super) hive: Option<u64>,
 }
 
 pub(super) fn examine_all<'a>(facts: &'a Facts<'a>) -> Vec<Examined<'a>> {
@@ -59,7 +58,6 @@ fn examine<'a>(facts: &Facts<'a>, kfd: &KfdState, subject: Subject<'a>) -> Exami
             verdict: Verdict::of(&findings, confirmed),
             findings,
         },
-        hive: subject.kfd.as_ref().and_then(|node| node.hive_id()).map(|hive| hive.get()),
         subject,
         driver,
         confirmed,
@@ -70,54 +68,55 @@ fn examine<'a>(facts: &Facts<'a>, kfd: &KfdState, subject: Subject<'a>) -> Exami
 fn run(facts: &Facts<'_>, kfd: &KfdState, subject: &Subject<'_>) -> (Answers, Option<Driver>) {
     let mut answers = Answers::default();
     let (finding, bound) = driver::check(facts, subject);
-    let proceed = finding.status() != crate::doctor::Status::Problem;
+    let served = finding.status() != Status::Problem;
     answers.findings.push(finding);
-    if !proceed {
+    if !served {
         answers.findings.extend(xe::capable_by_model(subject));
         return (answers, bound);
     }
-    let channel = match node::check(facts, subject) {
-        Ok((finding, path)) => {
-            answers.findings.push(finding);
-            match facts.system.open(&path) {
-                Ok(channel) => {
-                    answers.findings.push(open::allowed(facts, &checks::OPEN, &path));
-                    Some(channel)
-                }
-                Err(errno) => {
-                    let numbers = subject.render.and_then(|render| render.numbers);
-                    answers.findings.push(open::refused(facts, &checks::OPEN, &path, errno, numbers));
-                    None
-                }
-            }
-        }
-        Err(finding) => {
-            answers.findings.push(finding);
-            None
-        }
-    };
-    let answered = match &channel {
-        None => None,
-        Some(channel) => match driver::ask(channel, bound) {
+    let channel = open_node(facts, subject, &mut answers.findings);
+    let mut driver = bound;
+    if let Some(channel) = &channel {
+        match driver::ask(channel, bound) {
             Ok((finding, answered)) => {
                 answers.findings.push(finding);
-                answered
+                driver = Some(answered);
             }
             Err(finding) => {
                 answers.findings.push(finding);
                 return (answers, bound);
             }
-        },
-    };
-    let driver = answered.or(bound);
+        }
+    }
     match (driver, channel) {
         (Some(Driver::Xe), Some(channel)) => xe::check(facts, subject, channel, &mut answers),
-        (Some(Driver::Xe), None) => {
-            answers.findings.extend(xe::capable_by_model(subject));
-            answers.findings.extend(bugs::check(facts, Driver::Xe, true));
-        }
+        (Some(Driver::Xe), None) => answers.findings.extend(xe::capable_by_model(subject)),
         (Some(Driver::Kfd), channel) => amd::check(facts, kfd, subject, channel.is_some(), &mut answers),
-        _ => {}
+        (None, _) => {}
     }
     (answers, driver)
+}
+
+/// The open render node, or `None` and the finding that says why not.
+fn open_node(facts: &Facts<'_>, subject: &Subject<'_>, findings: &mut Vec<Finding>) -> Option<Channel> {
+    let path = match node::check(facts, subject) {
+        Ok((finding, path)) => {
+            findings.push(finding);
+            path
+        }
+        Err(finding) => {
+            findings.push(finding);
+            return None;
+        }
+    };
+    match facts.system.open(&path) {
+        Ok(channel) => {
+            findings.push(open::allowed(facts, &checks::OPEN, &path));
+            Some(channel)
+        }
+        Err(errno) => {
+            findings.push(open::refused(facts, &checks::OPEN, &path, errno, subject));
+            None
+        }
+    }
 }

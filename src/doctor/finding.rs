@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Errno, Error};
+
 /// One precondition that is looked at: the same on every machine.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,6 +50,24 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// An error as part of an observation: call, reason and errno. What to try is left to the cure.
+pub(super) fn in_words(error: &Error) -> String {
+    match error.errno() {
+        Some(errno) => format!("{}: {} ({})", error.call(), error.reason(), short(errno)),
+        None => format!("{}: {}", error.call(), error.reason()),
+    }
+}
+
+/// The errno's name, or its number where it has none.
+pub(super) fn short(errno: Errno) -> String {
+    errno.name().map_or_else(|| errno.to_string(), str::to_owned)
+}
+
+/// What an error says to try, or to look for the driver's reason.
+pub(super) fn cure_of(error: &Error) -> String {
+    error.hint().unwrap_or("look for the driver's reason: dmesg").to_owned()
 }
 
 /// What a check found: an observation, how it is to be taken, and what helps.

@@ -4,7 +4,7 @@ use drm_pagemap::Errno;
 use drm_pagemap::doctor::{Report, Status, UserfaultfdAccess, Verdict, examine_system};
 
 use crate::examined::expect;
-use crate::intel::{AT, battlemage};
+use crate::intel::battlemage;
 use crate::machine::{Machine, Pagemap};
 
 fn status(report: &Report, id: &str) -> Status {
@@ -96,7 +96,7 @@ fn what_the_simulated_device_needs() {
 
 #[test]
 fn pages_that_are_not_4_kib() {
-    let mut machine = battlemage("7.3.4", (7, 3)).without(&format!("/sys/bus/pci/devices/{AT}/driver"));
+    let mut machine = Machine::linux("7.3.4").pci("0000:03:00.0", 0x8086, 0xe20b, 0x03_0000, None);
     machine.page_size = 65536;
     expect("pages_of_64k", &machine, &[Verdict::No]);
 }

@@ -6,7 +6,7 @@ use super::{Answers, addresses, bar, bugs, open, xnack};
 use crate::device::Driver;
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, number};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, cure_of, in_words};
 use crate::error::ErrorKind;
 use crate::kfd::{self, GfxVersion, Node};
 use crate::outcome::Bytes;
@@ -18,58 +18,38 @@ pub(super) fn check(
     render_opens: bool,
     answers: &mut Answers,
 ) {
-    answers.findings.push(device_file(facts, kfd));
+    answers.findings.push(device_file(facts, kfd, subject));
     let Some(node) = &subject.kfd else {
-        answers.findings.push(not_listed(facts, kfd));
-        answers.findings.extend(bugs::check(facts, Driver::Kfd, true));
+        answers.findings.push(not_listed(facts, kfd, subject));
         return;
     };
-    let svm = capability(facts, node);
-    let capable = svm.status() == crate::doctor::Status::Ok;
-    answers.findings.push(svm);
-    let Ok(process) = &kfd.process else {
-        answers.findings.extend(memory(subject, facts, node));
-        return;
-    };
-    let apertures = node.gpu_id().and_then(|id| process.apertures(id));
-    match apertures {
-        Some(apertures) => {
-            answers.confirmed = capable && render_opens;
-            let end = apertures.gpuvm.1.saturating_add(1);
-            answers.findings.extend(memory(subject, facts, node));
-            answers.findings.push(addresses::check(facts, end));
-            if let Ok(topology) = &kfd.topology {
-                answers.findings.push(xnack::check(facts, process, topology));
-            }
-        }
-        None => answers.findings.push(Finding::problem(
-            &checks::KFD,
-            "KFD does not offer this GPU to this process: it came up after the process first opened /dev/kfd, or its render node is denied",
-            if facts.container.is_confined() {
-                facts.container.pass_in(&[kfd::DEVICE, "/dev/dri"], None)
-            } else {
-                "start the program again".into()
-            },
-        )),
+    let (has_svm, finding) = capability(facts, kfd, subject, node);
+    answers.findings.extend(finding);
+    answers.findings.extend(memory(subject, facts, node));
+    answers.confirmed = has_svm && render_opens;
+    if let (true, Ok(process), Ok(topology)) = (has_svm, &kfd.process, &kfd.topology) {
+        let apertures = node.gpu_id().and_then(|id| process.apertures(id));
+        answers.findings.extend(apertures.map(|a| addresses::check(facts, a.gpuvm.1.saturating_add(1))));
+        answers.findings.push(xnack::check(facts, process, topology));
     }
     answers.findings.extend(bugs::check(facts, Driver::Kfd, true));
 }
 
-fn device_file(facts: &Facts<'_>, kfd: &KfdState) -> Finding {
+fn device_file(facts: &Facts<'_>, kfd: &KfdState, subject: &Subject<'_>) -> Finding {
     match &kfd.process {
         Ok(process) => {
             Finding::ok(&checks::KFD, format!("{} opens, interface {}", kfd::DEVICE, process.version()))
         }
-        Err(NoProcess::Refused(errno)) => open::refused(facts, &checks::KFD, kfd::DEVICE, *errno, None),
-        Err(NoProcess::Unusable(error)) if error.kind() == ErrorKind::Unsupported => Finding::problem(
+        Err(NoProcess::Refused(errno)) => open::refused(facts, &checks::KFD, kfd::DEVICE, *errno, subject),
+        Err(reason @ NoProcess::Unusable(error)) if reason.lacks_svm() => Finding::problem(
             &checks::KFD,
             format!("{} opens but has no shared virtual memory: {}", kfd::DEVICE, error.reason()),
             error.hint().unwrap_or("use a kernel with CONFIG_HSA_AMD_SVM=y").to_owned(),
         ),
         Err(NoProcess::Unusable(error)) => Finding::unknown(
             &checks::KFD,
-            format!("{} opens but did not answer as expected: {error}", kfd::DEVICE),
-            "see dmesg",
+            format!("{} opens but did not answer as expected: {}", kfd::DEVICE, in_words(error)),
+            cure_of(error),
         ),
         Err(NoProcess::NotNeeded) => Finding::unknown(
             &checks::KFD,
@@ -80,7 +60,7 @@ fn device_file(facts: &Facts<'_>, kfd: &KfdState) -> Finding {
 }
 
 /// amdgpu is bound, and KFD's topology has no such GPU.
-fn not_listed(facts: &Facts<'_>, kfd: &KfdState) -> Finding {
+fn not_listed(facts: &Facts<'_>, kfd: &KfdState, subject: &Subject<'_>) -> Finding {
     let topology = match &kfd.topology {
         Ok(topology) => topology,
         Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -101,7 +81,7 @@ fn not_listed(facts: &Facts<'_>, kfd: &KfdState) -> Finding {
         Err(error) => {
             return Finding::unknown(
                 &checks::SVM,
-                format!("KFD's topology cannot be read: {error}"),
+                format!("KFD's topology cannot be read: {}", in_words(error)),
                 "make /sys readable",
             );
         }
@@ -115,7 +95,7 @@ fn not_listed(facts: &Facts<'_>, kfd: &KfdState) -> Finding {
                 "KFD hides this GPU: the device cgroup denies the render node of KFD node {}",
                 nodes.join(", ")
             ),
-            facts.container.pass_in(&[kfd::DEVICE, "/dev/dri"], None),
+            facts.container.pass_in(subject.device_files(), None),
         );
     }
     Finding::problem(
@@ -125,30 +105,53 @@ fn not_listed(facts: &Facts<'_>, kfd: &KfdState) -> Finding {
     )
 }
 
-fn capability(facts: &Facts<'_>, node: &Node) -> Finding {
+/// Whether KFD offers shared virtual memory on this GPU to this process. No finding where that of `/dev/kfd` says it all.
+fn capability(
+    facts: &Facts<'_>,
+    kfd: &KfdState,
+    subject: &Subject<'_>,
+    node: &Node,
+) -> (bool, Option<Finding>) {
     /// The first with SVM (`KFD_IS_SVM_API_SUPPORTED`).
     const FIRST: GfxVersion = GfxVersion { major: 9, minor: 0, stepping: 1 };
+    let problem =
+        |observed: String, cure: String| (false, Some(Finding::problem(&checks::SVM, observed, cure)));
     if node.is_svm_capable() {
-        return Finding::ok(&checks::SVM, "KFD offers it for this GPU (HSA_CAP_SVMAPI_SUPPORTED)");
+        let known = |id| kfd.process.as_ref().map(|process| process.apertures(id).is_some()).unwrap_or(true);
+        if node.gpu_id().is_some_and(known) {
+            let offered = "KFD offers it for this GPU (HSA_CAP_SVMAPI_SUPPORTED)";
+            return (kfd.process.is_ok(), Some(Finding::ok(&checks::SVM, offered)));
+        }
+        return problem(
+            "KFD keeps this GPU from this process: it came up after the process first opened /dev/kfd, or its render node is denied".into(),
+            if facts.container.is_confined() {
+                facts.container.pass_in(subject.device_files(), None)
+            } else {
+                "start the program again".into()
+            },
+        );
     }
-    let problem = |observed: String, cure: &str| Finding::problem(&checks::SVM, observed, cure);
     if let Some(gfx) = node.gfx_version().filter(|gfx| *gfx < FIRST) {
         return problem(
             format!("KFD does not offer it: {gfx} is older than gfx901"),
-            "none for this GPU: SVM needs gfx9 (Vega) or newer",
+            "none for this GPU: SVM needs gfx9 (Vega) or newer".into(),
         );
+    }
+    if kfd.process.as_ref().is_err_and(NoProcess::lacks_svm) {
+        return (false, None);
     }
     for option in ["HSA_AMD_SVM", "DEVICE_PRIVATE"] {
         if facts.kernel.is_set(option) == Some(false) {
             return problem(
                 format!("KFD does not offer it: this kernel is built without CONFIG_{option}"),
-                "use a kernel with CONFIG_HSA_AMD_SVM=y and CONFIG_DEVICE_PRIVATE=y",
+                "use a kernel with CONFIG_HSA_AMD_SVM and CONFIG_DEVICE_PRIVATE".into(),
             );
         }
     }
     problem(
         "KFD does not offer it for this GPU: its VRAM has no page descriptors, or the driver is still starting".into(),
-        "try again in a moment; then see dmesg | grep -i -e kfd -e hmm (CONFIG_HSA_AMD_SVM and CONFIG_DEVICE_PRIVATE are needed)",
+        "try again in a moment; then see dmesg | grep -i -e kfd -e hmm (CONFIG_HSA_AMD_SVM and CONFIG_DEVICE_PRIVATE are needed)"
+            .into(),
     )
 }
 

@@ -21,7 +21,7 @@ pub(super) fn check(subject: &Subject<'_>, vram: u64, visible: Option<u64>) -> F
     Finding::degraded(
         &checks::BAR,
         format!(
-            "the bus shows {} of {}: other GPUs cannot reach the rest, and the driver must copy around it",
+            "the bus shows {} of {}: the CPU and other GPUs cannot reach the rest directly",
             Bytes(visible),
             Bytes(vram)
         ),

@@ -44,7 +44,7 @@ const BUGS: &[Bug] = &[
         affected: set_attr_null,
         effect: "SVM attributes set before every GPU has an address space crash the kernel (svm_range_set_attr, seen on 6.16.12 and 6.18.15); \
                  this crate acquires all GPUs first",
-        cure: "use 6.12.117, 7.3.4 or newer; until then set attributes through this crate or ROCm only",
+        cure: "use Linux 7.3.4 or newer (or 6.12.117 of that series); until then set attributes through this crate or ROCm only",
     },
 ];
 

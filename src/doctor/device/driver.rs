@@ -5,7 +5,7 @@ use crate::channel::Channel;
 use crate::device::Driver;
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, PciFunction, intel_family, module, text};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, in_words};
 use crate::drm::driver_name;
 use crate::error::ErrorKind;
 
@@ -65,12 +65,10 @@ pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>) -> (Finding, Optio
 /// # Errors
 ///
 /// The finding that ends the examination.
-pub(super) fn ask(channel: &Channel, bound: Option<Driver>) -> Result<(Finding, Option<Driver>), Finding> {
+pub(super) fn ask(channel: &Channel, bound: Option<Driver>) -> Result<(Finding, Driver), Finding> {
     match driver_name(channel).as_deref() {
-        Ok("xe") => Ok((Finding::ok(&checks::ANSWER, "the driver calls itself xe"), Some(Driver::Xe))),
-        Ok("amdgpu") => {
-            Ok((Finding::ok(&checks::ANSWER, "the driver calls itself amdgpu"), Some(Driver::Kfd)))
-        }
+        Ok("xe") => Ok((Finding::ok(&checks::ANSWER, "the driver calls itself xe"), Driver::Xe)),
+        Ok("amdgpu") => Ok((Finding::ok(&checks::ANSWER, "the driver calls itself amdgpu"), Driver::Kfd)),
         Ok(other) => Err(Finding::problem(
             &checks::ANSWER,
             format!(
@@ -80,14 +78,14 @@ pub(super) fn ask(channel: &Channel, bound: Option<Driver>) -> Result<(Finding, 
         )),
         Err(error) if error.kind() == ErrorKind::DeviceLost => Err(Finding::problem(
             &checks::ANSWER,
-            format!("the device is gone or wedged: {error}"),
+            format!("the device is gone or wedged: {}", in_words(&error)),
             "see dmesg; rebind the driver (or restart) after what made it hang is gone",
         )),
         Err(error) => {
             let driver = bound.map_or("the driver", Driver::name);
             Err(Finding::unknown(
                 &checks::ANSWER,
-                format!("{driver} did not answer as expected: {error}"),
+                format!("{driver} did not answer as expected: {}", in_words(&error)),
                 "see dmesg; a sandbox that filters ioctls answers so, too",
             ))
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::doctor::facts::{Facts, PciFunction, text};
 use crate::doctor::system::System;
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Error, ErrorKind};
 use crate::kfd::{self, Process, Topology, TopologySource};
 
 /// Why there is no state of this process in KFD.
@@ -16,6 +16,13 @@ pub(super) enum NoProcess {
     Refused(Errno),
     /// It opens and does not serve.
     Unusable(Error),
+}
+
+impl NoProcess {
+    /// KFD answers, and says that it has no shared virtual memory.
+    pub(super) fn lacks_svm(&self) -> bool {
+        matches!(self, Self::Unusable(error) if error.kind() == ErrorKind::Unsupported)
+    }
 }
 
 pub(super) struct KfdState {

@@ -29,7 +29,7 @@ pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>) -> Result<(Finding
             let cure = if facts.container.kind == Confinement::None {
                 "start udev, or: mount -t devtmpfs none /dev".to_owned()
             } else {
-                facts.container.pass_in(&["/dev/dri"], render.numbers)
+                facts.container.pass_in(subject.device_files(), render.numbers)
             };
             return problem(
                 format!("the kernel has renderD{}, but {path} does not exist", render.minor),

@@ -1,7 +1,8 @@
 //! What `open` of a device file answered: each errno has its own cause and its own cure.
 
+use super::subject::Subject;
 use crate::doctor::facts::{AccessDecision, Confinement, Facts, decide_access, text};
-use crate::doctor::finding::{Check, Finding};
+use crate::doctor::finding::{Check, Finding, short};
 use crate::doctor::system::FileStatus;
 use crate::error::Errno;
 use crate::kfd;
@@ -20,37 +21,37 @@ pub(super) fn refused(
     check: &'static Check,
     path: &str,
     errno: Errno,
-    numbers: Option<(u32, u32)>,
+    subject: &Subject<'_>,
 ) -> Finding {
     let is_kfd = path == kfd::DEVICE;
-    let numbers = numbers.or_else(|| facts.system.status(path).ok()?.device);
-    let wanted: &[&str] = if is_kfd { &[kfd::DEVICE, "/dev/dri"] } else { &[path] };
+    let numbers = facts.system.status(path).ok().and_then(|status| status.device);
+    let pass_in = || facts.container.pass_in(subject.device_files(), numbers);
     let problem = |observed: String, cure: String| Finding::problem(check, observed, cure);
     match errno {
-        Errno::ENOENT if facts.container.is_confined() => problem(
-            format!("{path} does not exist in {}", facts.container.name()),
-            facts.container.pass_in(wanted, numbers),
-        ),
+        Errno::ENOENT if facts.container.is_confined() => {
+            problem(format!("{path} does not exist in {}", facts.container.name()), pass_in())
+        }
         Errno::ENOENT => problem(
             format!("{path} does not exist"),
-            if is_kfd {
-                "modprobe amdgpu, built with CONFIG_HSA_AMD".into()
+            // Whether the driver made the device shows in sysfs.
+            if is_kfd && facts.system.list("/sys/class/kfd").is_err() {
+                "use amdgpu built with CONFIG_HSA_AMD=y and CONFIG_HSA_AMD_SVM=y".into()
             } else {
                 "start udev, or: mount -t devtmpfs none /dev".into()
             },
         ),
         Errno::EACCES => by_rules(facts, check, path),
-        Errno::EPERM => problem(
-            format!("{path}: the device cgroup of this process denies it (EPERM)"),
-            facts.container.pass_in(wanted, numbers),
-        ),
+        Errno::EPERM => {
+            problem(format!("{path}: the device cgroup of this process denies it (EPERM)"), pass_in())
+        }
         Errno::ENXIO | Errno::ENODEV if is_kfd => problem(
-            format!("{path} exists but KFD is not behind it ({errno})"),
+            format!("{path} exists but KFD is not behind it ({})", short(errno)),
             "load amdgpu built with CONFIG_HSA_AMD (modprobe amdgpu), or remove the stale file".into(),
         ),
         Errno::ENXIO | Errno::ENODEV => problem(
             format!(
-                "{path} exists but no driver is behind it ({errno}): the device was removed or unbound, or the file is stale"
+                "{path} exists but no driver is behind it ({}): the device was removed or unbound, or the file is stale",
+                short(errno)
             ),
             if facts.container.is_confined() {
                 "start the container again after the driver is bound on the host".into()
@@ -63,7 +64,7 @@ pub(super) fn refused(
                 "{path}: KFD has no GPU for this process (EINVAL): none it supports, none the device cgroup allows, or one being reset"
             ),
             if facts.container.is_confined() {
-                facts.container.pass_in(&[kfd::DEVICE, "/dev/dri"], None)
+                pass_in()
             } else {
                 "see dmesg | grep -i kfd; during a reset, try again".into()
             },
@@ -86,7 +87,7 @@ pub(super) fn refused(
         ),
         other => Finding::problem(
             check,
-            format!("{path} does not open: {other}"),
+            format!("{path} does not open: {}", short(other)),
             "see dmesg for the driver's reason",
         ),
     }
@@ -217,6 +218,6 @@ fn who(facts: &Facts<'_>) -> String {
             let names: Vec<String> = groups.into_iter().map(|gid| facts.process.group_name(gid)).collect();
             format!("{} in {}", facts.process.user_name(ids.user), names.join(", "))
         }
-        Err(errno) => format!("unknown ({errno})"),
+        Err(errno) => format!("unknown ({})", short(*errno)),
     }
 }

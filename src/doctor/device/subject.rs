@@ -30,6 +30,15 @@ impl Subject<'_> {
         by_pci.or_else(|| self.render?.driver.as_deref())
     }
 
+    /// What a container must be given for the GPU to work in it.
+    pub(in crate::doctor) fn device_files(&self) -> &'static [&'static str] {
+        if self.vendor() == Some(PciFunction::AMD) || self.driver_name() == Some("amdgpu") {
+            &["/dev/kfd", "/dev/dri"]
+        } else {
+            &["/dev/dri"]
+        }
+    }
+
     /// A name for people.
     pub(in crate::doctor) fn name(&self) -> String {
         let mut name = match (self.vendor(), self.device_id()) {

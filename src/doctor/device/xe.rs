@@ -6,7 +6,7 @@ use crate::channel::Channel;
 use crate::device::Driver;
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, PciFunction, intel_family};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, Status, cure_of, in_words};
 use crate::error::ErrorKind;
 use crate::outcome::Bytes;
 use crate::xe::{Device, MemoryClass, MemoryRegion, Operation};
@@ -43,11 +43,15 @@ pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>, channel: Channel, 
             let finding = if error.kind() == ErrorKind::DeviceLost {
                 Finding::problem(
                     &checks::SVM,
-                    format!("the device is gone or wedged: {error}"),
+                    format!("the device is gone or wedged: {}", in_words(&error)),
                     "see dmesg; rebind the driver, or restart",
                 )
             } else {
-                Finding::unknown(&checks::SVM, format!("xe did not answer: {error}"), "see dmesg")
+                Finding::unknown(
+                    &checks::SVM,
+                    format!("xe did not answer: {}", in_words(&error)),
+                    cure_of(&error),
+                )
             };
             answers.findings.push(finding);
             return;
@@ -62,17 +66,22 @@ pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>, channel: Channel, 
     answers
         .findings
         .push(Finding::ok(&checks::SVM, "xe mirrors CPU addresses on this GPU (HAS_CPU_ADDR_MIRROR)"));
-    answers.findings.push(fault_mode(&device));
+    let fault_mode = fault_mode(&device);
+    let serves_faults = fault_mode.status() == Status::Ok;
+    answers.findings.push(fault_mode);
     match device.memory_regions() {
         Ok(regions) => answers.findings.extend(memory(subject, &regions)),
         Err(error) => answers.findings.push(Finding::unknown(
             &checks::VRAM,
-            format!("xe did not tell its memory regions: {error}"),
-            "see dmesg",
+            format!("xe did not tell its memory regions: {}", in_words(&error)),
+            cure_of(&error),
         )),
     }
-    answers.findings.push(prefetch(facts, &device));
-    answers.findings.push(advice(&device));
+    // Both are asked of a VM.
+    if serves_faults {
+        answers.findings.push(prefetch(facts, &device));
+        answers.findings.push(advice(&device));
+    }
     answers.findings.push(addresses::check(facts, 1 << config.va_bits));
     answers.findings.extend(bugs::check(facts, Driver::Xe, config.has_vram));
 }
@@ -125,11 +134,11 @@ fn fault_mode(device: &Device) -> Finding {
         ),
         Err(error) => Finding::problem(
             &checks::FAULT_MODE,
-            format!("a VM that serves GPU page faults could not be made: {error}"),
+            format!("a VM that serves GPU page faults could not be made: {}", in_words(&error)),
             if error.kind() == ErrorKind::OutOfMemory {
-                "free memory: the page descriptors of VRAM take 1.6 % of its size"
+                "free memory: the page descriptors of VRAM take 1.6 % of its size".to_owned()
             } else {
-                "see dmesg"
+                cure_of(&error)
             },
         ),
     }
@@ -165,9 +174,11 @@ fn prefetch(facts: &Facts<'_>, device: &Device) -> Finding {
             "not on this kernel: pages move into VRAM on GPU page faults only",
             "use Linux 6.18 or newer",
         ),
-        Err(error) => {
-            Finding::unknown(&checks::PREFETCH, format!("could not be asked: {error}"), "see dmesg")
-        }
+        Err(error) => Finding::unknown(
+            &checks::PREFETCH,
+            format!("could not be asked: {}", in_words(&error)),
+            cure_of(&error),
+        ),
         // A kernel without the option answers like one that has it, and leaves pages where they are.
         Ok(true) => {
             match (facts.kernel.is_set("DRM_XE_PAGEMAP"), facts.kernel.is_set("DRM_XE_DEVMEM_MIRROR")) {
@@ -198,7 +209,11 @@ fn advice(device: &Device) -> Finding {
     match (probe.supports(Operation::Advise), probe.supports(Operation::RangeAttributes)) {
         (Ok(true), Ok(true)) => {}
         (Err(error), _) | (_, Err(error)) => {
-            return Finding::unknown(&checks::ADVICE, format!("could not be asked: {error}"), "see dmesg");
+            return Finding::unknown(
+                &checks::ADVICE,
+                format!("could not be asked: {}", in_words(&error)),
+                cure_of(&error),
+            );
         }
         _ => {
             return Finding::degraded(

@@ -2,7 +2,7 @@
 
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, text};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, cure_of, in_words};
 use crate::error::ErrorKind;
 use crate::kfd::{GfxVersion, Process, Topology, Xnack};
 
@@ -33,14 +33,15 @@ pub(super) fn check(facts: &Facts<'_>, process: &Process, topology: &Topology) -
             "on: GPUs retry page faults, and all memory of the process is accessible",
         ),
         Ok(Xnack::Off) => off(facts, process, topology),
-        Err(error) => {
-            Finding::unknown(&checks::XNACK, format!("KFD did not tell the mode: {error}"), "see dmesg")
-        }
+        Err(error) => Finding::unknown(
+            &checks::XNACK,
+            format!("KFD did not tell the mode: {}", in_words(&error)),
+            cure_of(&error),
+        ),
     }
 }
 
-const EFFECT: &str =
-    "off: ranges must be given to the GPU beforehand, and pages that the CPU touches leave VRAM for good";
+const EFFECT: &str = "off: memory must be given to the GPU beforehand, and what leaves VRAM, as pages that the CPU touches do, stays away";
 
 fn off(facts: &Facts<'_>, process: &Process, topology: &Topology) -> Finding {
     let versions: Vec<GfxVersion> = process.gpus().filter_map(|id| topology.gpu(id)?.gfx_version()).collect();
@@ -55,7 +56,7 @@ fn off(facts: &Facts<'_>, process: &Process, topology: &Topology) -> Finding {
                 Some(able) => {
                     format!("show this process only the {able}: in a container, or by a device cgroup")
                 }
-                None => "none for this GPU: prefetch again after the CPU has used the memory".into(),
+                None => "none for this GPU: grant access before use, and prefetch again after the CPU has touched the memory".into(),
             },
         );
     }

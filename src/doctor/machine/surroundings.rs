@@ -5,6 +5,7 @@ use crate::doctor::checks;
 use crate::doctor::device::Examined;
 use crate::doctor::facts::{Capability, Confinement, Facts, PciFunction};
 use crate::doctor::finding::Finding;
+use crate::kfd::Node;
 
 pub(super) fn check(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Vec<Finding> {
     let mut findings = vec![gpus(facts, devices)];
@@ -12,7 +13,7 @@ pub(super) fn check(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Vec<Finding>
     findings.push(container(facts));
     findings.push(page_size(facts, devices));
     findings.push(capabilities(facts));
-    findings.push(peers(facts, devices));
+    findings.extend(peers(facts, devices));
     findings
 }
 
@@ -91,6 +92,9 @@ fn page_size(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Finding {
         return Finding::ok(&checks::PAGE_SIZE, "4096 bytes");
     }
     let observed = format!("{bytes} bytes; xe supports 4096 only");
+    if devices.iter().any(|device| device.driver == Some(Driver::Xe) && device.confirmed) {
+        return Finding::ok(&checks::PAGE_SIZE, format!("{bytes} bytes, and xe works"));
+    }
     let only_amd = !devices.is_empty() && devices.iter().all(|device| device.driver == Some(Driver::Kfd));
     if only_amd {
         return Finding::not_applicable(&checks::PAGE_SIZE, observed);
@@ -126,40 +130,65 @@ fn capabilities(facts: &Facts<'_>) -> Finding {
     Finding::ok(&checks::CAPABILITIES, observed)
 }
 
-/// Whether GPUs can reach each other's VRAM, as far as it shows before they are asked.
-fn peers(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Finding {
-    let working: Vec<&Examined<'_>> = devices.iter().filter(|device| device.confirmed).collect();
-    if working.len() < 2 {
-        return Finding::not_applicable(&checks::PEERS, "fewer than two GPUs with shared virtual memory");
+/// Whether GPUs of one driver can reach each other's VRAM, as far as it shows before they are asked.
+fn peers(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Vec<Finding> {
+    let working = |driver: Driver| -> Vec<&Examined<'_>> {
+        devices.iter().filter(|device| device.confirmed && device.driver == Some(driver)).collect()
+    };
+    let (xe, kfd) = (working(Driver::Xe), working(Driver::Kfd));
+    let mut findings = Vec::new();
+    if xe.len() > 1 {
+        findings.push(xe_peers(facts, &xe));
     }
-    let hives: Vec<Option<u64>> = working.iter().map(|device| device.hive).collect();
-    if hives[0].is_some() && hives.iter().all(|hive| *hive == hives[0]) {
-        return Finding::ok(&checks::PEERS, format!("{} GPUs in one XGMI hive", working.len()));
+    if kfd.len() > 1 {
+        findings.push(kfd_peers(&kfd));
     }
-    if working.iter().all(|device| device.driver == Some(Driver::Kfd)) {
-        return Finding::degraded(
+    if findings.is_empty() {
+        findings.push(Finding::not_applicable(
             &checks::PEERS,
-            format!(
-                "{} AMD GPUs that are not in one XGMI hive: memory that several may access stays in system memory",
-                working.len()
-            ),
-            "grant access to one GPU at a time, or connect the GPUs by XGMI",
+            "fewer than two GPUs of one driver with shared virtual memory",
+        ));
+    }
+    findings
+}
+
+fn kfd_peers(working: &[&Examined<'_>]) -> Finding {
+    let nodes: Vec<&Node> = working.iter().filter_map(|device| device.subject.kfd.as_ref()).collect();
+    let linked = |a: &Node, b: &Node| {
+        let one_hive = a.hive_id().is_some() && a.hive_id() == b.hive_id();
+        one_hive || (a.pci_location().is_some() && a.pci_location() == b.pci_location())
+    };
+    if nodes.windows(2).all(|pair| linked(pair[0], pair[1])) {
+        return Finding::ok(
+            &checks::PEERS,
+            format!("{} AMD GPUs in one XGMI hive, or parts of one", working.len()),
         );
     }
+    Finding::degraded(
+        &checks::PEERS,
+        format!(
+            "{} AMD GPUs that are not all in one XGMI hive: memory that several may access stays in system memory",
+            working.len()
+        ),
+        "grant access to one GPU at a time, or connect the GPUs by XGMI",
+    )
+}
+
+fn xe_peers(facts: &Facts<'_>, working: &[&Examined<'_>]) -> Finding {
     if facts.kernel.is_set("PCI_P2PDMA") == Some(false) {
         return Finding::degraded(
             &checks::PEERS,
             "none: this kernel is built without CONFIG_PCI_P2PDMA, so data goes through system memory",
-            "use a kernel with CONFIG_PCI_P2PDMA=y",
+            "use a kernel with CONFIG_PCI_P2PDMA",
         );
     }
     Finding::unknown(
         &checks::PEERS,
         format!(
             "{}; whether the bus lets them reach each other shows only when advice names another GPU (ENOLINK: no)",
-            ways(&working)
+            ways(working)
         ),
-        "put the GPUs below one PCIe switch if it is refused; the CPU's root ports pass it on some machines only",
+        "if it is refused, put the GPUs below one PCIe switch; the CPU's root ports pass it on some machines only",
     )
 }
 

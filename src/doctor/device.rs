@@ -45,16 +45,19 @@ pub(super) fn examine_all<'a>(facts: &'a Facts<'a>) -> Vec<Examined<'a>> {
 struct Answers {
     findings: Vec<Finding>,
     confirmed: bool,
+    /// The PCI device id, as the driver tells it.
+    device_id: Option<u16>,
 }
 
 fn examine<'a>(facts: &Facts<'a>, kfd: &KfdState, subject: Subject<'a>) -> Examined<'a> {
     let (answers, driver) = run(facts, kfd, &subject);
-    let Answers { findings, confirmed } = answers;
+    let Answers { findings, confirmed, device_id } = answers;
+    let driver_name = subject.driver_name().or(driver.map(Driver::name));
     Examined {
         report: DeviceReport {
-            name: subject.name(),
+            name: subject.name(driver_name, device_id),
             node: subject.render.map(|render| render.path()),
-            driver: subject.driver_name().or(driver.map(Driver::name)).map(str::to_owned),
+            driver: driver_name.map(str::to_owned),
             verdict: Verdict::of(&findings, confirmed),
             findings,
         },

@@ -70,6 +70,9 @@ pub(super) fn cure_of(error: &Error) -> String {
     error.hint().unwrap_or("look for the driver's reason: dmesg").to_owned()
 }
 
+/// The cure of what could not be looked at because of something else that is reported.
+pub(super) const FIRST_THE_REST: &str = "cure the problem above first";
+
 /// What a check found: an observation, how it is to be taken, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

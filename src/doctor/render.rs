@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::finding::{Finding, Status};
+use super::finding::{FIRST_THE_REST, Finding, Status};
 use super::report::{DeviceReport, Report, Verdict};
 
 /// Columns that a line of prose may have. Cures are not broken: they are copied into a shell.
@@ -66,7 +66,7 @@ fn write_findings(findings: &[Finding], full: bool, f: &mut fmt::Formatter<'_>) 
             for observation in observations(&same) {
                 prose(status.name(), &observation, f)?;
             }
-            if let Some(cure) = first.cure() {
+            if let Some(cure) = first.cure().filter(|cure| *cure != FIRST_THE_REST) {
                 writeln!(f, "{:>10}  {cure}", "cure")?;
             }
             if full {

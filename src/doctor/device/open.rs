@@ -153,6 +153,9 @@ fn membership(facts: &Facts<'_>, path: &str, status: &FileStatus) -> String {
             "{user} is in group {group} since after this session began: log in again (or now: newgrp {group})"
         );
     }
+    if process.named_group(status.gid).is_none() {
+        return format!("sudo groupadd -g {group} gpu && sudo usermod -aG gpu {user}, then log in again");
+    }
     format!("sudo usermod -aG {group} {user}, then log in again")
 }
 

@@ -39,9 +39,10 @@ impl Subject<'_> {
         }
     }
 
-    /// A name for people.
-    pub(in crate::doctor) fn name(&self) -> String {
-        let mut name = match (self.vendor(), self.device_id()) {
+    /// A name for people. `driver` and `device_id` (of vendor Intel) are what the driver itself said, for where sysfs says nothing.
+    pub(super) fn name(&self, driver: Option<&str>, device_id: Option<u16>) -> String {
+        let vendor = self.vendor().or(device_id.map(|_| PciFunction::INTEL));
+        let mut name = match (vendor, self.device_id().or(device_id)) {
             (Some(PciFunction::INTEL), Some(device)) => match intel_family(device) {
                 Some(family) => format!("Intel {} 8086:{device:04x}", family.name),
                 None => format!("Intel GPU 8086:{device:04x}"),
@@ -51,10 +52,9 @@ impl Subject<'_> {
                 None => format!("AMD GPU 1002:{device:04x}"),
             },
             (Some(vendor), Some(device)) => format!("GPU {vendor:04x}:{device:04x}"),
-            _ => match (self.render.map(RenderNode::path), self.driver_name()) {
-                (Some(path), Some(driver)) => format!("{driver} device behind {path}"),
-                (Some(path), None) => format!("device behind {path}"),
-                (None, _) => "GPU".to_owned(),
+            _ => match self.driver_name().or(driver) {
+                Some(driver) => format!("Device of {driver}"),
+                None => "Device of a driver that is not shown".to_owned(),
             },
         };
         if let Some(pci) = self.pci {

@@ -6,7 +6,7 @@ use crate::channel::Channel;
 use crate::device::Driver;
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, PciFunction, intel_family};
-use crate::doctor::finding::{Finding, Status, cure_of, in_words};
+use crate::doctor::finding::{FIRST_THE_REST, Finding, Status, cure_of, in_words};
 use crate::error::ErrorKind;
 use crate::outcome::Bytes;
 use crate::xe::{Device, MemoryClass, MemoryRegion, Operation};
@@ -17,23 +17,15 @@ pub(super) fn capable_by_model(subject: &Subject<'_>) -> Option<Finding> {
         return None;
     }
     let device = subject.device_id()?;
-    Some(match intel_family(device) {
-        Some(family) => Finding::unknown(
-            &checks::SVM,
-            format!(
-                "not asked: the driver cannot be reached; {} does serve the page faults that it needs",
-                family.name
-            ),
-            "cure the problem above first",
-        ),
-        None => Finding::unknown(
-            &checks::SVM,
-            format!(
-                "not asked: the driver cannot be reached, and {device:04x} is not among the GPUs known to serve page faults"
-            ),
-            "cure the problem above first; SVM needs Ponte Vecchio, Lunar Lake, Battlemage or newer",
-        ),
-    })
+    let known = match intel_family(device) {
+        Some(family) => format!("{} does serve the page faults that it needs", family.name),
+        None => format!("{device:04x} is not among the GPUs known to serve the page faults that it needs"),
+    };
+    Some(Finding::unknown(
+        &checks::SVM,
+        format!("not asked, since the driver cannot be reached; {known}"),
+        FIRST_THE_REST,
+    ))
 }
 
 pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>, channel: Channel, answers: &mut Answers) {
@@ -58,6 +50,7 @@ pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>, channel: Channel, 
         }
     };
     let config = device.config();
+    answers.device_id = Some(config.device_id);
     if !config.has_cpu_addr_mirror {
         answers.findings.push(no_mirror(facts, config.device_id));
         return;

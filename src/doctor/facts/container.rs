@@ -67,12 +67,11 @@ impl Container {
         self.kind != Confinement::None
     }
 
-    /// How to give device files to what confines the process. `nodes` are paths; `numbers` the device number of the first,
-    /// if known.
+    /// How to give device files to what confines the process. `nodes` are paths; `numbers` the device number of what was
+    /// refused, if known.
     pub(in crate::doctor) fn pass_in(&self, nodes: &[&str], numbers: Option<(u32, u32)>) -> String {
         let devices: Vec<String> = nodes.iter().map(|node| format!("--device {node}")).collect();
         let devices = devices.join(" ");
-        let first = nodes.first().copied().unwrap_or("/dev/dri");
         match &self.kind {
             Confinement::Docker => format!("docker run {devices} ..."),
             Confinement::Podman => format!("podman run {devices} --group-add keep-groups ..."),
@@ -82,15 +81,24 @@ impl Container {
             Confinement::Kubernetes => {
                 "install the GPU vendor's device plugin and request one (resources.limits: gpu.intel.com/xe: 1)".into()
             }
-            Confinement::Lxc => match numbers {
-                Some((major, minor)) => format!(
-                    "lxc.cgroup2.devices.allow = c {major}:{minor} rwm, lxc.mount.entry = {first} {} none bind,create=file",
-                    first.trim_start_matches('/')
-                ),
-                None => format!("lxc.mount.entry = {first} {} none bind,create=file, and allow its number in lxc.cgroup2.devices.allow", first.trim_start_matches('/')),
-            },
+            Confinement::Lxc => {
+                let mount = |node: &&str| {
+                    let kind = if *node == "/dev/dri" { "dir" } else { "file" };
+                    format!("lxc.mount.entry = {node} {} none bind,create={kind}", node.trim_start_matches('/'))
+                };
+                let mut lines: Vec<String> = nodes.iter().map(mount).collect();
+                lines.extend(numbers.map(|(major, _)| format!("lxc.cgroup2.devices.allow = c {major}:* rwm")));
+                lines.join(", ")
+            }
             Confinement::Flatpak => "flatpak override --user --device=all APPLICATION".into(),
-            Confinement::None => format!("in a systemd unit: DeviceAllow={first} rw (and not PrivateDevices=yes)"),
+            Confinement::None => {
+                let allow = |node: &&str| {
+                    let class = if *node == "/dev/kfd" { "char-kfd" } else { "char-drm" };
+                    format!("DeviceAllow={class} rw")
+                };
+                let allow: Vec<String> = nodes.iter().map(allow).collect();
+                format!("in a systemd unit: {} (and not PrivateDevices=yes)", allow.join(", "))
+            }
             Confinement::Other(_) => format!("give the container {} when it is started", nodes.join(" and ")),
             Confinement::Wsl => "use Linux itself: WSL passes GPUs as /dev/dxg, which has no shared virtual memory of xe or KFD".into(),
             Confinement::Gvisor => "run outside gVisor: it passes no ioctls of xe or KFD on to the kernel".into(),

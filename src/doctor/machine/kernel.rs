@@ -3,7 +3,8 @@
 use super::{Need, Wanted};
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, KernelConfig};
-use crate::doctor::finding::{Check, Finding};
+use crate::doctor::finding::{Check, Finding, short};
+use crate::error::Errno;
 
 pub(super) fn check(facts: &Facts<'_>, wanted: &Wanted) -> Vec<Finding> {
     let mut findings = vec![version(facts, wanted), command_line(facts)];
@@ -17,7 +18,7 @@ fn version(facts: &Facts<'_>, wanted: &Wanted) -> Finding {
         Err(errno) => {
             return Finding::unknown(
                 &checks::KERNEL,
-                format!("/proc/sys/kernel/osrelease cannot be read: {errno}"),
+                format!("/proc/sys/kernel/osrelease cannot be read: {}", short(*errno)),
                 "mount proc on /proc",
             );
         }
@@ -35,7 +36,7 @@ fn version(facts: &Facts<'_>, wanted: &Wanted) -> Finding {
         return Finding::problem(
             &checks::KERNEL,
             format!("Linux {release}: KFD has shared virtual memory since 5.14"),
-            "use Linux 6.12.117, 7.3.4 or newer",
+            "use Linux 7.3.4 or newer",
         );
     }
     if xe && !version.is_at_least(6, 15) {
@@ -63,7 +64,7 @@ fn command_line(facts: &Facts<'_>) -> Finding {
     if let Err(errno) = &facts.kernel.command_line {
         return Finding::unknown(
             &checks::COMMAND_LINE,
-            format!("/proc/cmdline cannot be read: {errno}"),
+            format!("/proc/cmdline cannot be read: {}", short(*errno)),
             "mount proc on /proc",
         );
     }
@@ -217,16 +218,16 @@ fn missing(config: &KernelConfig, wanted: &Wanted) -> String {
     names.join(", ")
 }
 
-fn unreadable(places: &[(String, crate::Errno)], wanted: &Wanted) -> Vec<Finding> {
-    let tried: Vec<String> =
-        places.iter().map(|(place, errno)| format!("{place}: {}", errno.name().unwrap_or("?"))).collect();
+fn unreadable(places: &[(String, Errno)], wanted: &Wanted) -> Vec<Finding> {
+    let place = |(place, errno): &(String, Errno)| match *errno {
+        Errno::ENOENT => place.clone(),
+        other => format!("{place} ({})", short(other)),
+    };
+    let tried: Vec<String> = places.iter().map(place).collect();
     const CURE: &str = "modprobe configs (for /proc/config.gz), or put the kernel's configuration into /boot";
     let unknown = |check| Finding::unknown(check, "no kernel configuration is readable", CURE);
-    let mut findings = vec![Finding::unknown(
-        &checks::CONFIG,
-        format!("no kernel configuration is readable ({})", tried.join(", ")),
-        CURE,
-    )];
+    let mut findings =
+        vec![Finding::unknown(&checks::CONFIG, format!("none is readable of {}", tried.join(", ")), CURE)];
     findings.extend(OPTIONS.iter().map(|option| match (option.need)(wanted) {
         Need::None => Finding::not_applicable(option.check, "nothing here needs it"),
         Need::Works if option.essential => {

@@ -2,7 +2,7 @@
 
 use crate::doctor::checks;
 use crate::doctor::facts::{Capability, Facts, number, text};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, short};
 use crate::error::Errno;
 use crate::outcome::Bytes;
 
@@ -11,7 +11,7 @@ const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 pub(super) fn check(facts: &Facts<'_>) -> Vec<Finding> {
     let mode = huge_page_mode(facts);
     vec![
-        huge_pages(&mode),
+        huge_pages(facts, &mode),
         khugepaged(facts, &mode),
         swap(facts),
         overcommit(facts),
@@ -27,7 +27,7 @@ fn huge_page_mode(facts: &Facts<'_>) -> Result<String, Errno> {
     chosen.map(str::to_owned).ok_or(Errno::ENODATA)
 }
 
-fn huge_pages(mode: &Result<String, Errno>) -> Finding {
+fn huge_pages(facts: &Facts<'_>, mode: &Result<String, Errno>) -> Finding {
     match mode.as_deref() {
         Ok("never") => Finding::degraded(
             &checks::THP,
@@ -35,14 +35,15 @@ fn huge_pages(mode: &Result<String, Errno>) -> Finding {
             format!("echo madvise > {THP}/enabled"),
         ),
         Ok(mode) => Finding::ok(&checks::THP, mode),
-        Err(&Errno::ENOENT) => Finding::degraded(
+        // Where sysfs is not, nothing is said about the kernel.
+        Err(&Errno::ENOENT) if facts.system.list("/sys/kernel/mm").is_ok() => Finding::degraded(
             &checks::THP,
             "this kernel has none: blocks of 2 MiB migrate page by page",
             "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE=y",
         ),
         Err(errno) => Finding::unknown(
             &checks::THP,
-            format!("{THP}/enabled cannot be read: {errno}"),
+            format!("{THP}/enabled cannot be read: {}", short(*errno)),
             "make /sys readable",
         ),
     }
@@ -53,11 +54,13 @@ fn khugepaged(facts: &Facts<'_>, mode: &Result<String, Errno>) -> Finding {
     let pulled = match number(facts.system, &limit) {
         Ok(0) => return Finding::ok(&checks::KHUGEPAGED, "leaves VRAM pages alone (max_ptes_swap is 0)"),
         Ok(pulled) => pulled,
-        Err(Errno::ENOENT) => return Finding::not_applicable(&checks::KHUGEPAGED, "this kernel has none"),
+        Err(Errno::ENOENT) if facts.system.list("/sys/kernel/mm").is_ok() => {
+            return Finding::not_applicable(&checks::KHUGEPAGED, "this kernel has none");
+        }
         Err(errno) => {
             return Finding::unknown(
                 &checks::KHUGEPAGED,
-                format!("{limit} cannot be read: {errno}"),
+                format!("{limit} cannot be read: {}", short(errno)),
                 "make /sys readable",
             );
         }
@@ -83,11 +86,13 @@ fn khugepaged(facts: &Facts<'_>, mode: &Result<String, Errno>) -> Finding {
 fn swap(facts: &Facts<'_>) -> Finding {
     let areas = match text(facts.system, "/proc/swaps") {
         Ok(areas) => areas.lines().skip(1).count(),
-        Err(Errno::ENOENT) => return Finding::ok(&checks::SWAP, "none: this kernel has no swap"),
+        Err(Errno::ENOENT) if facts.kernel.release.is_ok() => {
+            return Finding::ok(&checks::SWAP, "none: this kernel is built without");
+        }
         Err(errno) => {
             return Finding::unknown(
                 &checks::SWAP,
-                format!("/proc/swaps cannot be read: {errno}"),
+                format!("/proc/swaps cannot be read: {}", short(errno)),
                 "mount proc on /proc",
             );
         }
@@ -115,13 +120,13 @@ fn overcommit(facts: &Facts<'_>) -> Finding {
     match number(facts.system, "/proc/sys/vm/overcommit_memory") {
         Ok(2) => Finding::degraded(
             &checks::OVERCOMMIT,
-            "strict (2): large reservations count in full, used or not; ROCm and the simulated device make such",
+            "strict (2): private memory counts in full as soon as it is mapped, used or not",
             "sysctl vm.overcommit_memory=0, or raise vm.overcommit_ratio",
         ),
         Ok(mode) => Finding::ok(&checks::OVERCOMMIT, if mode == 1 { "always (1)" } else { "heuristic (0)" }),
         Err(errno) => Finding::unknown(
             &checks::OVERCOMMIT,
-            format!("/proc/sys/vm/overcommit_memory cannot be read: {errno}"),
+            format!("/proc/sys/vm/overcommit_memory cannot be read: {}", short(errno)),
             "mount proc on /proc",
         ),
     }
@@ -151,5 +156,9 @@ fn lock_limit(facts: &Facts<'_>) -> Finding {
 }
 
 fn limits_unreadable(check: &'static crate::doctor::Check, errno: Errno) -> Finding {
-    Finding::unknown(check, format!("/proc/self/limits does not tell: {errno}"), "mount proc on /proc")
+    Finding::unknown(
+        check,
+        format!("/proc/self/limits does not tell: {}", short(errno)),
+        "mount proc on /proc",
+    )
 }

@@ -2,7 +2,7 @@
 
 use crate::doctor::checks;
 use crate::doctor::facts::{Capability, Facts, number};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{FIRST_THE_REST, Finding, short};
 use crate::error::Errno;
 use crate::uapi::userfaultfd::UFFD_FEATURE_MOVE;
 
@@ -32,7 +32,7 @@ fn page_map(facts: &Facts<'_>) -> Vec<Finding> {
         }
         Err(error) => {
             let reason = match error.errno() {
-                Some(errno) => format!("{} ({errno})", error.reason()),
+                Some(errno) => format!("{} ({})", error.reason(), short(errno)),
                 None => error.reason().to_owned(),
             };
             vec![
@@ -47,7 +47,7 @@ fn page_map(facts: &Facts<'_>) -> Vec<Finding> {
                 Finding::unknown(
                     &checks::PAGEMAP_SCAN,
                     "not asked: the page map does not open",
-                    "cure the page map first",
+                    FIRST_THE_REST,
                 ),
             ]
         }
@@ -64,14 +64,15 @@ fn mincore(facts: &Facts<'_>) -> Finding {
         // A kernel with swap has the list of its areas.
         None => match facts.system.read("/proc/swaps") {
             Ok(_) => Finding::ok(&checks::MINCORE, "safe: the kernel is built with swap"),
-            Err(Errno::ENOENT) => Finding::ok(
+            Err(Errno::ENOENT) if facts.kernel.release.is_ok() => Finding::ok(
                 &checks::MINCORE,
                 "not called: the kernel has no /proc/swaps, so it is built without swap",
             ),
             Err(errno) => Finding::unknown(
                 &checks::MINCORE,
                 format!(
-                    "/proc/swaps cannot be read ({errno}), so whether the kernel is built with swap is not to be seen"
+                    "/proc/swaps cannot be read ({}), so whether the kernel is built with swap is not to be seen",
+                    short(errno)
                 ),
                 "mount proc on /proc",
             ),
@@ -89,7 +90,7 @@ fn userfaultfd(facts: &Facts<'_>) -> Vec<Finding> {
                     "use a kernel with CONFIG_USERFAULTFD=y".to_owned(),
                 ),
                 Errno::EPERM | Errno::EACCES => (
-                    format!("refused even for faults of user mode ({errno}): no simulated device"),
+                    format!("refused even for faults of user mode ({}): no simulated device", short(errno)),
                     match facts.container.kind {
                         crate::doctor::facts::Confinement::Docker
                         | crate::doctor::facts::Confinement::Podman => {
@@ -99,14 +100,14 @@ fn userfaultfd(facts: &Facts<'_>) -> Vec<Finding> {
                         _ => "allow userfaultfd in the seccomp filter or sandbox of this process".to_owned(),
                     },
                 ),
-                other => (format!("does not open: {other}"), "see man 2 userfaultfd".to_owned()),
+                other => (format!("does not open: {}", short(other)), "see man 2 userfaultfd".to_owned()),
             };
             return vec![
                 Finding::degraded(&checks::USERFAULTFD, observed, cure),
                 Finding::unknown(
                     &checks::UFFDIO_MOVE,
                     "not asked: userfaultfd does not open",
-                    "cure userfaultfd first",
+                    FIRST_THE_REST,
                 ),
             ];
         }

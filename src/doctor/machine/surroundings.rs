@@ -4,7 +4,7 @@ use crate::device::Driver;
 use crate::doctor::checks;
 use crate::doctor::device::Examined;
 use crate::doctor::facts::{Capability, Confinement, Facts, PciFunction};
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, short};
 use crate::kfd::Node;
 
 pub(super) fn check(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Vec<Finding> {
@@ -23,6 +23,13 @@ fn gpus(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Finding {
     if ours > 0 {
         return Finding::ok(&checks::GPUS, format!("{ours} of Intel or AMD"));
     }
+    if matches!(facts.container.kind, Confinement::Wsl | Confinement::Gvisor) {
+        return Finding::problem(
+            &checks::GPUS,
+            format!("none that {} shows", facts.container.name()),
+            facts.container.pass_in(&[], None),
+        );
+    }
     match &facts.pci {
         Err(crate::Errno::ENOENT) if !devices.is_empty() => {
             Finding::unknown(&checks::GPUS, "sysfs shows no PCI bus", "mount sysfs on /sys")
@@ -30,7 +37,7 @@ fn gpus(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Finding {
         // Containers hide device files, and seldom sysfs: what is on the bus, they show.
         Ok(functions) => Finding::problem(
             &checks::GPUS,
-            format!("none of Intel or AMD among {} PCI devices", functions.len()),
+            format!("none of Intel or AMD among the functions of the PCI bus ({})", functions.len()),
             if facts.kernel.virtualised == Ok(true) {
                 "this is a virtual machine: pass a GPU through to it (vfio-pci on the host), or use a machine with one"
             } else {
@@ -39,7 +46,7 @@ fn gpus(facts: &Facts<'_>, devices: &[Examined<'_>]) -> Finding {
         ),
         Err(errno) => Finding::problem(
             &checks::GPUS,
-            format!("none: no render node, and no PCI bus in sysfs ({errno})"),
+            format!("none: no render node, and no PCI bus in sysfs ({})", short(*errno)),
             if facts.container.is_confined() {
                 facts.container.pass_in(&["/dev/dri", "/dev/kfd"], None)
             } else {

@@ -17,7 +17,9 @@ mod dispatch;
 mod exec;
 mod madvise;
 mod migrate;
+mod object;
 mod prefetch;
+mod syncobj;
 mod vm;
 
 const PAGE: u64 = 4096;

@@ -6,6 +6,9 @@
 //! | [`Process`] | `/dev/kfd`, one state per address space | version, GPUs, address spaces, SVM attributes, XNACK |
 //! | [`SvmAttribute`], [`RangeAttributes`] | `AMDKFD_IOC_SVM` | who may access a range, where it should be, bring it there |
 //! | [`SmiEvents`] | `AMDKFD_IOC_SMI_EVENTS` | a log of migrations, GPU faults, evictions |
+//! | [`MemoryObject`] | `AMDKFD_IOC_ALLOC_MEMORY_OF_GPU` | memory that stays where it is: rings of queues |
+//! | [`SdmaQueue`], [`SdmaPackets`] | `AMDKFD_IOC_CREATE_QUEUE` | a copy engine: lets a GPU touch memory |
+//! | [`MemoryExceptions`] | `AMDKFD_IOC_CREATE_EVENT` | a GPU touched what it may not |
 //!
 //! The order that the kernel wants: open `/dev/kfd`, read the topology, open the render node of **every** GPU, give each to
 //! [`Process::acquire_vm`], choose the [XNACK mode](Process::set_xnack), then set attributes.
@@ -50,18 +53,26 @@
 //! unrelated operation. Once merged it belongs beside this module, with a probe that cannot be misunderstood.
 
 mod attributes;
+mod event;
 mod location;
+mod memory;
 mod open;
 mod process;
+mod queue;
+mod sdma;
 mod smi;
 mod svm;
 mod topology;
 mod xnack;
 
 pub use attributes::{Agreed, GpuAccess, Granularity, RangeAttributes, SvmAttribute, SvmFlags};
+pub use event::{MemoryException, MemoryExceptions};
 pub use location::{GpuId, Location};
+pub use memory::{MemoryKind, MemoryObject};
 pub use open::{DEVICE, open, open_device};
 pub use process::{Acquired, Apertures, Process, Version};
+pub use queue::SdmaQueue;
+pub use sdma::SdmaPackets;
 pub use smi::{
     EvictionTrigger, MigrateEnd, MigrateStart, MigrateTrigger, PageFaultEnd, PageFaultStart, QueueEviction,
     QueueRestore, SmiEvent, SmiEvents, SmiMask, UnmapFromGpu, UnmapTrigger,

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::channel::{Channel, ProcessGuard, Retry};
+use crate::channel::{Channel, DeviceMapping, ProcessGuard, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::kfd::{GpuId, Topology};
 use crate::range::page_size;
@@ -72,6 +72,8 @@ pub(super) struct Gpu {
     without_svm: AtomicBool,
     /// The render node that gave the GPU its address space, if that was ours: memory objects are mapped through it.
     pub(super) render: OnceLock<Channel>,
+    /// The doorbells of all queues on the GPU, once there was one.
+    pub(super) doorbells: OnceLock<DeviceMapping>,
 }
 
 impl Gpu {
@@ -415,5 +417,6 @@ fn gpu_of(entry: &abi::ProcessDeviceApertures) -> Option<Gpu> {
         acquired: AtomicBool::new(false),
         without_svm: AtomicBool::new(false),
         render: OnceLock::new(),
+        doorbells: OnceLock::new(),
     })
 }

@@ -11,6 +11,7 @@ use crate::{Buffer, Errno, ErrorKind, PageRange, Result};
 mod bytes;
 mod errors;
 mod process;
+mod queue;
 mod svm;
 
 const GPU: u32 = 0x4a3f;

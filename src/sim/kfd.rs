@@ -3,26 +3,32 @@
 //! What a GPU has in VRAM really leaves the process's page tables, and comes back when the CPU touches it. Times, caches and
 //! shaders are not simulated.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use crate::channel::{Channel, ProcessGuard};
 use crate::error::{Errno, Error, Result};
 use crate::kfd::TopologySource;
 
 mod config;
+mod events;
 mod faults;
 mod gpus;
+mod intervals;
 mod ledger;
 mod memory;
 mod node;
 mod objects;
 mod process;
+mod queue;
 mod render;
+mod sdma;
 mod smi;
 mod svm;
 mod topology;
 mod vram;
+mod worker;
 
 pub use config::{GcVersion, GpuConfig, Kernel, KfdConfig};
 pub use faults::Faults;
@@ -34,6 +40,7 @@ use node::Context;
 use process::State;
 use render::RenderFile;
 use smi::Smi;
+use worker::{Duties, Worker};
 
 /// What a simulated call answers where a real kernel would dereference NULL or leave a buffer: a number that no kernel gives.
 /// [`Kfd::hazards`] says what happened.
@@ -47,7 +54,8 @@ pub(crate) struct Shared {
     smi: Smi,
     faults: Faults,
     hazards: Mutex<Vec<String>>,
-    restore_due: std::sync::atomic::AtomicBool,
+    worker: Arc<Worker>,
+    machine: Weak<Kfd>,
 }
 
 impl Shared {
@@ -57,9 +65,9 @@ impl Shared {
         WOULD_OOPS
     }
 
-    /// Mappings are stale: a restore is due.
-    fn restore_soon(&self) {
-        self.restore_due.store(true, std::sync::atomic::Ordering::Release);
+    /// There is work that the driver or an engine does by itself.
+    fn wake_worker(&self) {
+        self.worker.wake(&self.machine);
     }
 }
 
@@ -68,6 +76,7 @@ impl Shared {
 pub struct Kfd {
     shared: Shared,
     primary: Arc<Context>,
+    secondary: Mutex<Vec<Weak<Context>>>,
     owner: ProcessGuard,
     files: Mutex<Vec<Weak<RenderFile>>>,
     removed: Mutex<Vec<usize>>,
@@ -84,19 +93,21 @@ impl Kfd {
     }
 
     fn with_memory(config: KfdConfig, memory: Arc<dyn Memory>) -> Result<Arc<Self>> {
+        let owner = ProcessGuard::current()?;
         let state = State::new(&config);
-        let shared = Shared {
-            config,
-            memory,
-            smi: Smi::default(),
-            faults: Faults::default(),
-            hazards: Mutex::default(),
-            restore_due: Default::default(),
-        };
-        Ok(Arc::new(Self {
-            shared,
+        Ok(Arc::new_cyclic(|machine| Self {
+            shared: Shared {
+                config,
+                memory,
+                smi: Smi::default(),
+                faults: Faults::default(),
+                hazards: Mutex::default(),
+                worker: Arc::default(),
+                machine: machine.clone(),
+            },
             primary: Context::new(state, false),
-            owner: ProcessGuard::current()?,
+            secondary: Mutex::default(),
+            owner,
             files: Mutex::default(),
             removed: Mutex::default(),
         }))
@@ -164,9 +175,6 @@ impl Kfd {
         &self.shared
     }
 
-    /// Work that the kernel does by itself, and a call waits for.
-    fn catch_up(&self, _context: &Context) {}
-
     /// The open render node that a file number stands for.
     fn render_file(&self, number: u32) -> Option<Arc<RenderFile>> {
         let number = i32::try_from(number).ok().filter(|&number| number >= 0)?;
@@ -177,15 +185,49 @@ impl Kfd {
         files.iter().filter_map(Weak::upgrade).find(|file| file.is((stat.st_dev, stat.st_ino)))
     }
 
+    /// One round of what the driver and the engines do by themselves. What remains to look after.
+    fn work(&self) -> Duties {
+        let mut duties = Duties::default();
+        let mut secondary = self.secondary.lock().unwrap_or_else(PoisonError::into_inner);
+        secondary.retain(|context| context.strong_count() > 0);
+        let contexts: Vec<_> = secondary.iter().filter_map(Weak::upgrade).collect();
+        drop(secondary);
+        for context in contexts.iter().chain([&self.primary]) {
+            let mut state = context.lock();
+            if state.any_doorbell_rang() || self.shared.smi.is_open() {
+                state.catch_up(&self.shared);
+            }
+            if state.restore_at.is_some_and(|at| at <= Instant::now()) {
+                state.restore(&self.shared);
+            }
+            state.run_queues(&self.shared);
+            duties.queues |= !state.queues.is_empty();
+            duties.restore |= state.restore_at.is_some();
+            duties.residency |= self.shared.smi.is_open() && !state.resident.is_empty();
+        }
+        duties
+    }
+
+    fn secondary_context(&self) -> Arc<Context> {
+        let context = Context::new(State::new(self.config()), true);
+        self.secondary.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&context));
+        context
+    }
+
     fn map_object(&self, file: &Arc<RenderFile>, offset: u64, len: u64) -> Result<(OwnedFd, u64), Errno> {
         let memory = self.primary.lock().object_memory(file, offset, len)?;
-        let descriptor = memory.as_fd().try_clone_to_owned();
-        Ok((
-            descriptor
-                .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EMFILE.raw())))?,
-            0,
-        ))
+        Ok((duplicate(&memory)?, 0))
     }
+}
+
+impl Drop for Kfd {
+    fn drop(&mut self) {
+        self.shared.worker.notify();
+    }
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 0)?)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 /// Modules to load, each `PATH` or `PATH PARAMETERS`, separated by commas.
 const MODULES: &str = "HMM_MODULES";
-/// Size of the swap area to make, in MiB.
-const SWAP: &str = "HMM_SWAP_MIB";
+/// The swap area to make in place of any other: `zram:MIB`, which writes at once, or `loop:MIB`, which takes its time, so
+/// that pages stay in the swap cache for a while, as they do with a disk.
+const SWAP: &str = "HMM_SWAP";
 
 pub(crate) fn prepare() -> io::Result<()> {
     for module in std::env::var(MODULES).unwrap_or_default().split(',').filter(|text| !text.is_empty()) {
@@ -26,39 +27,55 @@ pub(crate) fn prepare() -> io::Result<()> {
         }
     }
     match std::env::var(SWAP) {
-        Ok(size) => make_swap(size.parse().map_err(io::Error::other)?),
+        Ok(wanted) => {
+            let (kind, mib) = wanted.split_once(':').ok_or_else(|| io::Error::other("KIND:MIB"))?;
+            make_swap(kind, mib.parse().map_err(io::Error::other)?)
+        }
         Err(_) => Ok(()),
     }
 }
 
-/// Swaps to a loop device on a file. Unlike a compressed swap area in memory it takes its time, so that pages stay
-/// in the swap cache for a while, as they do on a disk.
-fn make_swap(mib: u64) -> io::Result<()> {
+fn make_swap(kind: &str, mib: u64) -> io::Result<()> {
+    for line in fs::read_to_string("/proc/swaps")?.lines().skip(1) {
+        let path = std::ffi::CString::new(line.split_whitespace().next().unwrap_or_default())?;
+        // SAFETY: the kernel reads the path.
+        succeeded(unsafe { libc::swapoff(path.as_ptr()) })?;
+    }
+    let device = match kind {
+        "zram" => {
+            fs::write("/sys/block/zram0/disksize", (mib << 20).to_string())?;
+            c"/dev/zram0"
+        }
+        "loop" => {
+            const LOOP_SET_FD: libc::Ioctl = 0x4C00;
+            let file = File::options().read(true).write(true).create_new(true).open("/tmp/swap")?;
+            file.set_len(mib << 20)?;
+            let node = File::options().read(true).write(true).open("/dev/loop0")?;
+            // SAFETY: the request takes a descriptor, to which the kernel keeps a reference of its own.
+            succeeded(unsafe { libc::ioctl(node.as_raw_fd(), LOOP_SET_FD, file.as_raw_fd()) })?;
+            c"/dev/loop0"
+        }
+        _ => return Err(io::Error::other(format!("{SWAP} knows zram and loop, not {kind}"))),
+    };
+    let path = device.to_str().map_err(io::Error::other)?;
+    File::options().write(true).open(path)?.write_all_at(&swap_header(mib << 20), 0)?;
+    // SAFETY: the kernel reads the path.
+    succeeded(unsafe { libc::swapon(device.as_ptr(), 0) })
+}
+
+/// `union swap_header` of the kernel: version and last page behind the boot block, the magic at the end of the page.
+fn swap_header(bytes: u64) -> Vec<u8> {
     let page = drm_pagemap::range::page_size();
-    let pages = (mib << 20) / page;
-    let file = File::create_new("/tmp/swap")?;
-    file.set_len(pages * page)?;
-    // `union swap_header` of the kernel: version and last page behind the boot block, the magic at the end of the page.
     let mut header = vec![0; page as usize];
     header[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
-    header[1028..1032].copy_from_slice(&(pages as u32 - 1).to_ne_bytes());
+    header[1028..1032].copy_from_slice(&((bytes / page) as u32 - 1).to_ne_bytes());
     let magic = page as usize - 10;
     header[magic..].copy_from_slice(b"SWAPSPACE2");
-    file.write_all_at(&header, 0)?;
+    header
+}
 
-    const LOOP_SET_FD: libc::Ioctl = 0x4C00;
-    let device = c"/dev/loop0";
-    let node = File::options().read(true).write(true).open("/dev/loop0")?;
-    let file = File::options().read(true).write(true).open("/tmp/swap")?;
-    // SAFETY: the request takes a descriptor, which the kernel keeps a reference of its own to.
-    if unsafe { libc::ioctl(node.as_raw_fd(), LOOP_SET_FD, file.as_raw_fd()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel reads the path.
-    if unsafe { libc::swapon(device.as_ptr(), 0) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+fn succeeded(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether pages can be swapped out.

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use drm_pagemap::PageRange;
 use drm_pagemap::range::page_size;
 use drm_pagemap::residency::Place;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use rustix::mm::{MapFlags, MremapFlags};
 
@@ -38,19 +39,20 @@ fn forked() {
                 check(&device, memory.range(), "DDDs");
                 memory.read(0..1);
                 check(&device, memory.range(), "sDDs");
+                // The device brings its pages back when a descriptor is closed.
+                nix::sys::signal::raise(Signal::SIGSTOP).unwrap();
             });
             // SAFETY: ends the child without running what belongs to the parent.
             unsafe { libc::_exit(i32::from(seen.is_err())) }
         }
         ForkResult::Parent { child } => {
-            assert_eq!(
-                waitpid(child, None).unwrap(),
-                WaitStatus::Exited(child, 0),
-                "see the child's message"
-            );
+            let status = waitpid(child, Some(WaitPidFlag::WUNTRACED)).unwrap();
+            assert_eq!(status, WaitStatus::Stopped(child, Signal::SIGSTOP), "see the child's message");
+            check(&device, memory.range(), "sDDs");
+            kill(child, Signal::SIGCONT).unwrap();
+            assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
         }
     }
-    check(&device, memory.range(), "sDDs");
 }
 
 fn moved() {

@@ -16,5 +16,7 @@ fn main() {
     }
     let cases = [places::cases(), repeated::cases(), children::cases()];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    // One after another: overlays are the whole process's.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit();
 }

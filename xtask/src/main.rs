@@ -2,6 +2,7 @@
 
 mod child;
 mod command;
+mod hmm;
 mod hwtest;
 mod lab;
 mod table;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
 cargo xtask help         this text
 
 Each has --help.
@@ -43,6 +45,10 @@ fn run(mut parser: Parser) -> Result<i32> {
         "lab" => {
             child::catch_interrupts()?;
             lab::main(parser)
+        }
+        "hmm" => {
+            child::catch_interrupts()?;
+            hmm::main(parser)
         }
         "hwtest" => {
             child::catch_interrupts()?;

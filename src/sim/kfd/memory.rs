@@ -1,6 +1,7 @@
 //! What the simulated driver needs of the memory of the process: the part of the kernel's memory management.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::error::Errno;
 use crate::range::PageRange;
@@ -29,6 +30,20 @@ pub(super) struct Piece {
     pub(super) writable: bool,
 }
 
+/// Something that the process did to its own memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// `munmap`, or something was mapped over it, or it was moved away.
+    Unmapped(PageRange),
+    /// `MADV_DONTNEED` and the like: other pages, or none.
+    Discarded(PageRange),
+    /// Too much happened to tell.
+    Anything,
+}
+
+/// Keeps a range watched while it lives.
+pub(super) type Watch = dyn std::any::Any + Send + Sync;
+
 /// The memory of the process, and which of it is in the VRAM of which device.
 ///
 /// Calls are made while the simulated driver holds its lock, so an implementation must not wait for anything that calls the
@@ -40,15 +55,27 @@ pub(super) trait Memory: Send + Sync + fmt::Debug {
     /// Makes every page of the range present in system memory or VRAM, for writing where `write`: what `hmm_range_fault` does.
     fn populate(&self, range: PageRange, write: bool) -> Result<(), Errno>;
 
-    /// Moves what can be moved of one piece into the VRAM of a device; absent pages become zeroed VRAM. How many bytes of
-    /// the piece moved.
-    fn to_vram(&self, device: usize, range: PageRange) -> Result<u64, Errno>;
+    /// Moves what can be moved of one piece into the VRAM of a device; absent pages become zeroed VRAM. A touch of the CPU
+    /// brings back the aligned block of `block` bytes around it. How many bytes of the piece are there now.
+    fn to_vram(&self, device: usize, range: PageRange, block: u64) -> Result<u64, Errno>;
 
-    /// Moves what is in VRAM back to system memory. How many bytes moved.
-    fn to_system(&self, range: PageRange) -> Result<u64, Errno>;
+    /// Moves what is in VRAM back to system memory.
+    fn to_system(&self, range: PageRange) -> Result<(), Errno>;
 
-    /// How many bytes of the range are in the VRAM of any device.
-    fn in_vram(&self, range: PageRange) -> u64;
+    /// Which of the pages are in the VRAM of any device, as runs.
+    fn in_vram(&self, range: PageRange) -> Vec<PageRange>;
+
+    /// How often pages have left VRAM by themselves: the CPU touched them.
+    fn touches(&self) -> u64;
+
+    /// What the process did to watched memory, and to memory in VRAM, since this was last asked.
+    fn changes(&self) -> Vec<Change>;
+
+    /// Asks to be told of changes to a range, as far as that is possible for its kind of memory.
+    fn watch(&self, range: PageRange) -> Option<Arc<Watch>>;
+
+    /// Whether the address is in the heap that `brk` grows, or in the main stack.
+    fn is_heap_or_stack(&self, address: u64) -> bool;
 
     /// Reads as a GPU does. `EFAULT` where nothing is present.
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;

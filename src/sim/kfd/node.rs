@@ -7,8 +7,10 @@ use bytemuck::Pod;
 
 use crate::channel::{ProcessGuard, VirtualNode};
 use crate::error::Errno;
+use crate::sim::kfd::events::Events;
+use crate::sim::kfd::objects::DOORBELL_SLICE;
 use crate::sim::kfd::process::State;
-use crate::sim::kfd::{Kfd, Shared};
+use crate::sim::kfd::{Kfd, Shared, duplicate};
 use crate::sim::user_memory::copy_to_user;
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_reads_argument, request_size, request_writes_argument};
@@ -57,14 +59,16 @@ impl KfdNode {
         if context.secondary {
             return Err(Errno::EINVAL);
         }
-        *context = Context::new(State::new(self.kfd.config()), true);
+        *context = self.kfd.secondary_context();
         Ok(())
     }
 
     fn handle(&self, call: &Call, buffer: &mut [u8]) -> Result<(), Errno> {
         let context = self.context();
         let kfd = self.kfd.shared();
-        self.kfd.catch_up(&context);
+        if WAITS_FOR_DEFERRED_WORK.contains(&call.request) {
+            context.lock().catch_up(kfd);
+        }
         let secondary = context.secondary;
         match call.request {
             abi::AMDKFD_IOC_CREATE_PROCESS => self.create_process(),
@@ -95,9 +99,33 @@ impl KfdNode {
             }
             abi::AMDKFD_IOC_MAP_MEMORY_TO_GPU => with(buffer, |arg| context.lock().map_object(arg)),
             abi::AMDKFD_IOC_UNMAP_MEMORY_FROM_GPU => with(buffer, |arg| context.lock().unmap_object(arg)),
+            abi::AMDKFD_IOC_CREATE_QUEUE => with(buffer, |arg| {
+                context.lock().create_queue(arg)?;
+                kfd.wake_worker();
+                Ok(())
+            }),
+            abi::AMDKFD_IOC_DESTROY_QUEUE => {
+                with(buffer, |arg: &mut abi::DestroyQueue| context.lock().destroy_queue(arg.queue_id))
+            }
+            abi::AMDKFD_IOC_CREATE_EVENT => with(buffer, |arg| events(&context).create(arg)),
+            abi::AMDKFD_IOC_DESTROY_EVENT => {
+                with(buffer, |arg: &mut abi::DestroyEvent| events(&context).destroy(arg.event_id))
+            }
+            abi::AMDKFD_IOC_SET_EVENT => {
+                with(buffer, |arg: &mut abi::SetEvent| events(&context).set(arg.event_id, true))
+            }
+            abi::AMDKFD_IOC_RESET_EVENT => {
+                with(buffer, |arg: &mut abi::ResetEvent| events(&context).set(arg.event_id, false))
+            }
+            abi::AMDKFD_IOC_WAIT_EVENTS => with(buffer, |arg| events(&context).wait(arg)),
             _ => Err(Errno::EINVAL),
         }
     }
+}
+
+/// Taken out of the state, so that waiting does not hold up other calls.
+fn events(context: &Context) -> Arc<Events> {
+    context.lock().events.clone()
 }
 
 impl VirtualNode for KfdNode {
@@ -128,8 +156,18 @@ impl VirtualNode for KfdNode {
         if !self.opener.is_owner() {
             return Err(Errno::EBADF);
         }
-        let _ = (offset, len);
-        Err(Errno::EINVAL)
+        if offset & abi::KFD_MMAP_TYPE_DOORBELL != abi::KFD_MMAP_TYPE_DOORBELL {
+            return Err(Errno::EINVAL);
+        }
+        let gpu_id = (offset & !abi::KFD_MMAP_TYPE_DOORBELL) >> abi::KFD_MMAP_GPU_ID_SHIFT;
+        let context = self.context();
+        let mut state = context.lock();
+        let gpu = state.known(u32::try_from(gpu_id).map_err(|_| Errno::EINVAL)?)?;
+        if len != DOORBELL_SLICE {
+            return Err(Errno::EINVAL);
+        }
+        let doorbells = state.doorbells(gpu)?;
+        Ok((duplicate(&doorbells)?, 0))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -158,8 +196,19 @@ const CALLS: &[Call] = &[
     Call { request: abi::AMDKFD_IOC_SVM },
     Call { request: abi::SetXnackMode::REQUEST },
     Call { request: abi::GetAvailableMemory::REQUEST },
+    Call { request: abi::CreateQueue::REQUEST },
+    Call { request: abi::DestroyQueue::REQUEST },
+    Call { request: abi::CreateEvent::REQUEST },
+    Call { request: abi::DestroyEvent::REQUEST },
+    Call { request: abi::SetEvent::REQUEST },
+    Call { request: abi::ResetEvent::REQUEST },
+    Call { request: abi::WaitEvents::REQUEST },
     Call { request: abi::AMDKFD_IOC_CREATE_PROCESS },
 ];
+
+/// Calls before which the kernel finishes what `munmap` left to do.
+const WAITS_FOR_DEFERRED_WORK: &[u32] =
+    &[abi::AMDKFD_IOC_SVM, abi::AllocMemoryOfGpu::REQUEST, abi::SetXnackMode::REQUEST];
 
 /// The last assigned number of an interface version.
 const fn last_number(minor: u32) -> u8 {

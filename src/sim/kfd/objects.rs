@@ -86,6 +86,15 @@ impl Objects {
         self.all.values().any(|object| !object.mapped.is_empty() && object.pages.overlaps(pages))
     }
 
+    pub(super) fn any_user_memory_within(&self, pages: PageRange) -> bool {
+        self.all.values().any(|object| match object.backing {
+            Backing::User(start) => {
+                PageRange::rounded_out(start, object.pages.len()).is_ok_and(|user| user.overlaps(pages))
+            }
+            Backing::Own(_) => false,
+        })
+    }
+
     /// The object mapped at an address on a GPU.
     pub(super) fn at(&self, gpu: usize, address: u64) -> Option<&Object> {
         self.all.values().find(|object| object.mapped.has(gpu) && object.pages.contains(address))

@@ -1,12 +1,16 @@
 //! The state of a process: its GPUs, ranges, memory objects, queues and events.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Errno;
 use crate::range::SIZE_2M;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::config::{GpuConfig, KfdConfig};
+use crate::sim::kfd::events::Events;
+use crate::sim::kfd::intervals::Intervals;
 use crate::sim::kfd::objects::Objects;
+use crate::sim::kfd::queue::Queues;
 use crate::sim::kfd::render::RenderFile;
 use crate::sim::kfd::svm::Ranges;
 use crate::sim::kfd::vram::Vram;
@@ -23,7 +27,8 @@ pub(super) struct Device {
     pub(super) never_migrates: bool,
     /// The DRM file whose address space the GPU uses for the process.
     pub(super) acquired: Option<Arc<RenderFile>>,
-    pub(super) removed: bool,
+    /// What is mapped on it.
+    pub(super) pages: Intervals,
 }
 
 /// Everything KFD knows of a process.
@@ -33,11 +38,18 @@ pub(super) struct State {
     pub(super) xnack: bool,
     pub(super) ranges: Ranges,
     pub(super) vram: Vram,
+    /// What is in VRAM, as far as the driver knows: a touch of the CPU takes pages away before it hears of it.
+    pub(super) resident: Intervals,
+    /// How many touches it has heard of.
+    pub(super) touches: u64,
     pub(super) objects: Objects,
     /// Stopped until stale mappings are restored.
     pub(super) queues_stopped: bool,
-    /// Stopped for good.
-    pub(super) queues_lost: bool,
+    /// When stale mappings are to be restored.
+    pub(super) restore_at: Option<Instant>,
+    pub(super) queues: Queues,
+    /// Apart, because waiting for them must not hold up other calls.
+    pub(super) events: Arc<Events>,
     /// Bytes of registered ranges that count against the limit.
     registered: u64,
 }
@@ -50,16 +62,20 @@ impl State {
             never_migrates: gpu.prefers_system_memory || (gpu.apu && config.kernel.apus_never_migrate),
             config: gpu.clone(),
             acquired: None,
-            removed: false,
+            pages: Intervals::default(),
         };
         Self {
             devices: config.visible().map(device).collect(),
             xnack: config.xnack_at_start(),
             ranges: Ranges::default(),
             vram: Vram::default(),
+            resident: Intervals::default(),
+            touches: 0,
             objects: Objects::default(),
             queues_stopped: false,
-            queues_lost: false,
+            restore_at: None,
+            queues: Queues::default(),
+            events: Arc::default(),
             registered: 0,
         }
     }
@@ -108,7 +124,7 @@ impl State {
             arg.xnack_enabled = self.xnack.into();
             return Ok(());
         }
-        if kfd.faults.pretends_queue() {
+        if !self.queues.is_empty() || kfd.faults.pretends_queue() {
             return Err(Errno::EBUSY);
         }
         if arg.xnack_enabled == i32::from(self.xnack) {

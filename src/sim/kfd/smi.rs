@@ -138,6 +138,11 @@ impl Smi {
         Ok(given_out.into_raw_fd().cast_unsigned())
     }
 
+    /// Whether anyone ever opened a log.
+    pub(super) fn is_open(&self) -> bool {
+        !self.logs.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Logs an event of a GPU for everyone who asked for it.
     pub(super) fn log(&self, kernel: &Kernel, gpu: u32, line: &Line) {
         if !line.exists_in(kernel) {

@@ -10,6 +10,7 @@ use crate::uapi::kfd as abi;
 
 pub(super) mod attributes;
 pub(super) mod carve;
+mod fault;
 mod map;
 pub(super) mod migrate;
 mod notify;
@@ -79,6 +80,9 @@ impl State {
         self.register(kfd, newly_registered(&self.ranges, pages))?;
         let new = self.new_ranges(kfd);
         let carved = carve(&mut self.ranges, pages, &attributes, new)?;
+        for &created in &carved.created {
+            self.watch(kfd, created);
+        }
         self.apply(kfd, &carved, &attributes);
         let update_mapping = any_changes_mappings(&attributes, self.xnack) && !carved.update.is_empty()
             || !self.xnack && !carved.remap.is_empty();
@@ -125,6 +129,13 @@ impl State {
             return Err(Errno::EADDRINUSE);
         }
         Ok(pages)
+    }
+
+    /// From now on the process's changes to a new range are heard of.
+    pub(super) fn watch(&mut self, kfd: &Shared, pages: PageRange) {
+        if let Some(range) = self.ranges.get_mut(pages.start()) {
+            range.watch = kfd.memory.watch(pages);
+        }
     }
 
     pub(super) fn new_ranges(&self, kfd: &Shared) -> NewRanges {

@@ -16,7 +16,9 @@ const SUITES: &[(&str, Necessity)] = &[
     ("forky-backports", Necessity::Optional),
 ];
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Debian's keyring under its name of today, and under that of later releases.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 const ATTEMPTS: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,14 @@ pub(crate) struct Apt {
 impl Apt {
     /// Writes the private configuration into `folder` and reads the package lists.
     pub(crate) fn open(folder: &Path, source: &Source) -> Result<Self> {
-        let keyring = source.keyring.clone().unwrap_or_else(|| KEYRING.into());
+        let usual = || {
+            KEYRINGS
+                .iter()
+                .map(PathBuf::from)
+                .find(|path| path.exists())
+                .unwrap_or_else(|| KEYRINGS[0].into())
+        };
+        let keyring = source.keyring.clone().unwrap_or_else(usual);
         if !keyring.exists() {
             bail!(
                 "{} is missing, so packages cannot be verified: install debian-archive-keyring or name a keyring \

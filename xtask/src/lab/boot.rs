@@ -301,7 +301,8 @@ impl<'a> Attempt<'a> {
         }
         if let Some(status) = self.qemu.ended()? {
             self.drain(sink);
-            if !self.done {
+            let left_by_user = self.spec.shell.is_some() && self.deadline.is_none() && status.success();
+            if !self.done && !left_by_user {
                 let exit = if status.success() { String::new() } else { format!(" (QEMU: {status})") };
                 self.trouble(format!("the guest ended while the lab waited for {}{exit}", self.waiting_for));
             }

@@ -20,6 +20,8 @@ pub(in crate::sim::kfd) struct NewRanges {
 pub(in crate::sim::kfd) struct Carved {
     /// To be changed, in the order in which they are then migrated and mapped.
     pub(in crate::sim::kfd) update: Vec<u64>,
+    /// New.
+    pub(in crate::sim::kfd) created: Vec<PageRange>,
     /// Outside the call's pages, but with a huge mapping that was cut.
     pub(in crate::sim::kfd) remap: Vec<u64>,
 }
@@ -69,6 +71,7 @@ impl Carved {
         for chunk in gap.blocks(new.largest).filter(|chunk| !chunk.is_empty()) {
             ranges.insert(Range::new(chunk, new.granularity, new.access));
             self.update.push(chunk.start());
+            self.created.push(chunk);
         }
         Ok(())
     }

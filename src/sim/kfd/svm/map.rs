@@ -1,5 +1,7 @@
 //! Mapping ranges on GPUs, and noticing that the process's memory changed under a mapping.
 
+use std::time::Instant;
+
 use crate::error::Errno;
 use crate::range::{PageRange, page_size};
 use crate::sim::kfd::Shared;
@@ -9,6 +11,7 @@ use crate::sim::kfd::process::State;
 use crate::sim::kfd::smi::Line;
 use crate::sim::kfd::svm::migrate::Trigger;
 use crate::sim::kfd::svm::range::Range;
+use crate::sim::kfd::worker::RESTORE_DELAY;
 use crate::uapi::kfd as abi;
 
 impl State {
@@ -66,7 +69,7 @@ impl State {
         let mut at = part.start();
         while let Some(range) = self.ranges.get(start).filter(|_| at < part.end()) {
             let block = range.block(at);
-            if kfd.memory.in_vram(block) > 0 {
+            if !kfd.memory.in_vram(block).is_empty() {
                 self.to_system(kfd, start, block, Trigger::CpuFault)?;
             }
             at = block.end();
@@ -93,8 +96,11 @@ impl State {
     fn map_piece(&mut self, kfd: &Shared, start: u64, piece: Piece, gpus: Gpus) -> Result<(), Errno> {
         kfd.faults.before_mapping()?;
         kfd.memory.populate(piece.range, piece.writable)?;
-        if let Some(range) = self.ranges.get_mut(start) {
-            range.mapped = range.mapped.or(gpus);
+        let Some(range) = self.ranges.get_mut(start) else { return Ok(()) };
+        range.mapped = range.mapped.or(gpus);
+        let writable = piece.writable && range.flags & abi::KFD_IOCTL_SVM_FLAG_GPU_RO == 0;
+        for gpu in gpus.iter() {
+            self.devices[gpu].pages.add(piece.range, writable);
         }
         Ok(())
     }
@@ -115,6 +121,7 @@ impl State {
         }
         let line = Line::Unmap { first: part.start() / page_size(), pages: part.pages(), trigger };
         for gpu in gpus.iter() {
+            self.devices[gpu].pages.remove(part);
             kfd.smi.log(&kfd.config.kernel, self.devices[gpu].gpu_id, &line);
         }
     }
@@ -145,13 +152,15 @@ impl State {
         for device in &self.devices {
             kfd.smi.log(&kfd.config.kernel, device.gpu_id, &line);
         }
-        kfd.restore_soon();
+        self.restore_at = Some(Instant::now() + RESTORE_DELAY);
+        kfd.wake_worker();
     }
 
-    /// What the kernel's delayed work does: maps what is stale again, and lets queues go on. Whether it must come back.
-    pub(in crate::sim::kfd) fn restore(&mut self, kfd: &Shared) -> bool {
+    /// What the kernel's delayed work does: maps what is stale again, and lets queues go on, or comes back later.
+    pub(in crate::sim::kfd) fn restore(&mut self, kfd: &Shared) {
+        self.restore_at = None;
         if !self.queues_stopped {
-            return false;
+            return;
         }
         let stale: Vec<(u64, PageRange)> = self
             .ranges
@@ -168,6 +177,6 @@ impl State {
             kfd.smi.log(&kfd.config.kernel, device.gpu_id, &line);
         }
         self.queues_stopped = again;
-        again
+        self.restore_at = again.then(|| Instant::now() + RESTORE_DELAY);
     }
 }

@@ -80,7 +80,7 @@ impl State {
         trigger: Trigger,
     ) -> Result<(), Errno> {
         let Some(range) = self.ranges.get(start) else { return Ok(()) };
-        let whole = range.pages;
+        let (whole, block) = (range.pages, range.unit());
         if kfd.faults.vram_is_full() || whole.len() > self.available_vram_exactly(kfd, gpu) {
             return Err(Errno::ENOSPC);
         }
@@ -95,7 +95,7 @@ impl State {
         let mut result = Ok(());
         for piece in kfd.memory.pieces(part)? {
             self.announce(kfd, start, piece.range, (SYSTEM, target), trigger, gpu);
-            let migrated = self.migrate_piece(kfd, piece, gpu);
+            let migrated = self.migrate_piece(kfd, piece, gpu, block);
             self.announce_end(kfd, piece.range, (SYSTEM, target), trigger, gpu, migrated.err());
             match migrated {
                 Ok(bytes) => moved += bytes,
@@ -113,12 +113,14 @@ impl State {
         result
     }
 
-    fn migrate_piece(&mut self, kfd: &Shared, piece: Piece, gpu: usize) -> Result<u64, Errno> {
+    fn migrate_piece(&mut self, kfd: &Shared, piece: Piece, gpu: usize, block: u64) -> Result<u64, Errno> {
         if matches!(piece.kind, Kind::HugeTlb | Kind::Special) {
             return Err(Errno::EINVAL);
         }
         self.note_change(kfd, piece.range, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
-        kfd.memory.to_vram(self.devices[gpu].config.device, piece.range)
+        let moved = kfd.memory.to_vram(self.devices[gpu].config.device, piece.range, block);
+        self.look_at(kfd, piece.range);
+        moved
     }
 
     /// Moves a part of a range back to system memory. Nothing to do for one that is not in VRAM.
@@ -145,17 +147,31 @@ impl State {
             self.announce(kfd, start, piece.range, (from, SYSTEM), trigger, gpu);
             self.note_change(kfd, piece.range, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
             let migrated = kfd.memory.to_system(piece.range);
+            self.look_at(kfd, piece.range);
             self.announce_end(kfd, piece.range, (from, SYSTEM), trigger, gpu, migrated.err());
             migrated?;
         }
         if covered != part.end() {
             return Err(Errno::EFAULT);
         }
-        if kfd.memory.in_vram(whole) == 0 {
+        self.leave_vram_if_empty(start, whole);
+        Ok(())
+    }
+
+    /// A range without a page in VRAM is in system memory.
+    pub(in crate::sim::kfd) fn leave_vram_if_empty(&mut self, start: u64, whole: PageRange) {
+        if self.resident.within(whole).is_empty() {
             self.with_range(start, |range| range.actual = SYSTEM);
             self.drop_vram_of(start);
         }
-        Ok(())
+    }
+
+    /// Takes note of what is in VRAM after a migration.
+    fn look_at(&mut self, kfd: &Shared, pages: PageRange) {
+        self.resident.remove(pages);
+        for run in kfd.memory.in_vram(pages) {
+            self.resident.add(run, true);
+        }
     }
 
     /// VRAM for a range of `bytes`: where there is none, ranges that have been there longest move back to system memory.
@@ -211,7 +227,7 @@ impl State {
         }
     }
 
-    fn announce(
+    pub(in crate::sim::kfd) fn announce(
         &self,
         kfd: &Shared,
         start: u64,
@@ -234,7 +250,7 @@ impl State {
         kfd.smi.log(&kfd.config.kernel, self.devices[gpu].gpu_id, &line);
     }
 
-    fn announce_end(
+    pub(in crate::sim::kfd) fn announce_end(
         &self,
         kfd: &Shared,
         pages: PageRange,

@@ -1,10 +1,12 @@
 //! Registered ranges: the kernel's `struct svm_range`, and the set of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::range::PageRange;
 use crate::sim::kfd::gpus::Gpus;
+use crate::sim::kfd::memory::Watch;
 use crate::uapi::kfd as abi;
 
 pub(in crate::sim::kfd) const SYSTEM: u32 = abi::KFD_IOCTL_SVM_LOCATION_SYSMEM;
@@ -18,7 +20,7 @@ pub(in crate::sim::kfd) const DEFAULT_FLAGS: u32 =
 pub(in crate::sim::kfd) type VramId = u64;
 
 /// Addresses with attributes of their own. Ranges never overlap and are never merged.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(in crate::sim::kfd) struct Range {
     pub(in crate::sim::kfd) pages: PageRange,
     pub(in crate::sim::kfd) preferred: u32,
@@ -38,8 +40,8 @@ pub(in crate::sim::kfd) struct Range {
     pub(in crate::sim::kfd) invalid: bool,
     /// When a GPU fault last mapped it: duplicates soon after are ignored.
     pub(in crate::sim::kfd) validated: Option<Instant>,
-    /// Queues whose save area lies here.
-    pub(in crate::sim::kfd) queues: u32,
+    /// Tells when the process unmaps it.
+    pub(in crate::sim::kfd) watch: Option<Arc<Watch>>,
 }
 
 impl Range {
@@ -59,7 +61,7 @@ impl Range {
             mapping_done: false,
             invalid: false,
             validated: None,
-            queues: 0,
+            watch: None,
         }
     }
 
@@ -67,11 +69,15 @@ impl Range {
         self.flags & abi::KFD_IOCTL_SVM_FLAG_GPU_ALWAYS_MAPPED != 0
     }
 
+    /// Bytes of `1 << granularity` pages, as far as that is a number.
+    pub(in crate::sim::kfd) fn unit(&self) -> u64 {
+        let pages = 1u64.checked_shl(self.granularity.into());
+        pages.and_then(|pages| pages.checked_mul(crate::range::page_size())).unwrap_or(1 << 63)
+    }
+
     /// The block of `1 << granularity` pages around `address`, as far as the range reaches.
     pub(in crate::sim::kfd) fn block(&self, address: u64) -> PageRange {
-        let page = crate::range::page_size();
-        let unit = 1u64.checked_shl(self.granularity.into()).and_then(|pages| pages.checked_mul(page));
-        let Some(unit) = unit else { return self.pages };
+        let unit = self.unit();
         let start = address & !(unit - 1);
         let end = start.saturating_add(unit).min(self.pages.end());
         let start = start.max(self.pages.start());
@@ -105,8 +111,8 @@ impl Ranges {
         self.0.values()
     }
 
-    pub(in crate::sim::kfd) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range> {
-        self.0.values_mut()
+    pub(in crate::sim::kfd) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The ranges that overlap `pages`, ascending.

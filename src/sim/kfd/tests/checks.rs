@@ -239,7 +239,7 @@ fn errors_of_a_migration_to_vram_never_reach_the_caller() {
     let (bench, memory) = (Bench::new(), memory(4));
     bench.kfd.faults().fill_vram(true);
     bench.set(memory.range(), &[(PREFETCH, GPU)]).unwrap();
-    assert_eq!(bench.kfd.shared.memory.in_vram(memory.range()), 0);
+    assert_eq!(bench.kfd.shared.memory.in_vram(memory.range()), []);
     assert_eq!(bench.get_one(memory.range(), PREFETCH), GPU);
 }
 

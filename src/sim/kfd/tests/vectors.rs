@@ -142,7 +142,7 @@ fn no_attribute_at_all_registers_and_asks_nothing() {
 #[test]
 fn a_prefetch_is_reported_as_wished_for_and_repeated() {
     let (bench, memory) = (Bench::new(), memory(4));
-    let in_vram = |range| bench.kfd.shared.memory.in_vram(range) / page_size();
+    let in_vram = |range| bench.kfd.shared.memory.in_vram(range).iter().map(PageRange::pages).sum::<u64>();
     bench.set(pages(&memory, 0, 2), &[(PREFETCH, GPU)]).unwrap();
     assert_eq!(in_vram(memory.range()), 2);
     assert_eq!(bench.get_one(pages(&memory, 0, 2), PREFETCH), GPU);

@@ -19,6 +19,7 @@ mod madvise;
 mod migrate;
 mod object;
 mod prefetch;
+mod shared;
 mod syncobj;
 mod vm;
 

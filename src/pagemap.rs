@@ -120,9 +120,9 @@ pub use interconnect::{Owner, OwnerList};
 pub use ops::PagemapOps;
 pub use options::{Atomicity, MigrateOptions, Migrated, Windows};
 pub use placement::Placement;
-pub use space::Space;
 #[cfg(feature = "sim")]
 pub(crate) use space::Inner as SpaceInner;
+pub use space::Space;
 #[cfg(feature = "sim")]
 pub(crate) use vma::vm_flags;
 pub use vma::{Backing, Vma};

@@ -1,4 +1,3 @@
 //! Devices in this process that answer like the kernel's drivers.
 
 pub mod kfd;
-mod user_memory;

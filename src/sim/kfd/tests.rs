@@ -9,6 +9,7 @@ use crate::uapi::kfd as abi;
 
 mod checks;
 mod dispatcher;
+mod migration;
 mod vectors;
 
 /// The GPU of [`Bench::new`].

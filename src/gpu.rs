@@ -6,8 +6,11 @@ use crate::device::{Device, Driver};
 use crate::error::Result;
 use crate::location::{Location, VramRegion};
 use crate::mirror::Mirror;
+use crate::pagemap::Space;
 
 mod discover;
+#[cfg(feature = "sim")]
+mod simulated;
 mod support;
 mod vram;
 
@@ -73,6 +76,16 @@ impl Gpu {
     #[must_use]
     pub fn is_simulated(&self) -> bool {
         self.device.is_simulated()
+    }
+
+    /// Whether system calls, debuggers and other kernel code reach memory of this process that is in VRAM.
+    ///
+    /// True on real devices, whose kernel brings the pages back for itself as for the CPU. A simulated device can do so only with
+    /// `CAP_SYS_PTRACE`, access to `/dev/userfaultfd` or `vm.unprivileged_userfaultfd=1`, and only when its
+    /// [`Space`](crate::pagemap::Space) asks for it; otherwise such system calls answer `EFAULT`.
+    #[must_use]
+    pub fn kernel_can_touch_vram(&self) -> bool {
+        !self.is_simulated() || Space::of_process().is_ok_and(|space| space.capabilities().kernel_touch)
     }
 
     /// What of shared virtual memory works here, and why not the rest.

@@ -10,9 +10,11 @@ use super::probe::{Answers, Probe};
 use super::query;
 use super::query::{Engine, Gt, MemoryRegion};
 use crate::channel::Channel;
-use crate::drm::driver_name;
+use crate::drm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PageRange;
+use crate::uapi::IoctlArg;
+use crate::uapi::drm::Version;
 use crate::uapi::xe::{
     DRM_XE_QUERY_CONFIG_FLAG_HAS_CPU_ADDR_MIRROR, DRM_XE_QUERY_CONFIG_FLAG_HAS_DISABLE_STATE_CACHE_PERF_FIX,
     DRM_XE_QUERY_CONFIG_FLAG_HAS_LOW_LATENCY, DRM_XE_QUERY_CONFIG_FLAG_HAS_NO_COMPRESSION_HINT,
@@ -132,10 +134,10 @@ impl Device {
     ///
     /// As [`open`](Self::open), without `open` itself.
     pub fn from_channel(channel: Channel) -> Result<Self> {
-        let driver = driver_name(&channel).map_err(|error| explain(error, &[]))?;
+        let driver = drm::driver_name(&channel).map_err(|error| explain(error, &[]))?;
         if driver != "xe" {
-            return Err(Error::new(ErrorKind::Unsupported, "DRM_IOCTL_VERSION")
-                .because(format!("{} belongs to the driver {driver:?}", channel.name(),))
+            return Err(Error::new(ErrorKind::Unsupported, Version::NAME)
+                .because(format!("{} belongs to the driver {driver:?}", channel.name()))
                 .hint_is("open a render node of the xe driver"));
         }
         let config = Config::read(&channel)?;

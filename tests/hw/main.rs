@@ -9,8 +9,10 @@
 #[macro_use]
 mod harness;
 
+mod advice;
 mod faults;
 mod lifetime;
+mod mapping;
 mod memory_kinds;
 mod placement;
 mod pressure;
@@ -19,5 +21,5 @@ mod simulated;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[placement::TESTS, memory_kinds::TESTS, pressure::TESTS, lifetime::TESTS, faults::TESTS])
+    harness::run(&[placement::TESTS, advice::TESTS, memory_kinds::TESTS, pressure::TESTS, lifetime::TESTS, faults::TESTS])
 }

@@ -7,7 +7,7 @@ use drm_pagemap::residency::{self, Residency, Scanner};
 
 use rustix::mm::MprotectFlags;
 
-use crate::Case;
+use crate::case::Case;
 use crate::memory::Memory;
 use crate::places::{letters, look};
 

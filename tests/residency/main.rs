@@ -1,45 +1,14 @@
 //! Residency on the running kernel. What this kernel or machine lacks is "ignored", with the reason in the name.
 
 mod allocations;
+mod case;
 mod children;
 mod memory;
 mod places;
 mod repeated;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-
-/// A test, and why it cannot run here.
-pub(crate) struct Case {
-    name: &'static str,
-    run: fn(),
-    lacking: Option<String>,
-}
-
-impl Case {
-    pub(crate) fn new(name: &'static str, run: fn()) -> Self {
-        Self { name, run, lacking: None }
-    }
-
-    pub(crate) fn needs(mut self, met: bool, reason: impl Into<String>) -> Self {
-        if !met && self.lacking.is_none() {
-            self.lacking = Some(reason.into());
-        }
-        self
-    }
-
-    fn trial(self) -> Trial {
-        let name = match &self.lacking {
-            None => self.name.to_owned(),
-            Some(reason) => format!("{} (skipped: {reason})", self.name),
-        };
-        let run = self.run;
-        Trial::test(name, move || {
-            // A panic's message has been printed by then.
-            std::panic::catch_unwind(run).map_err(|_| Failed::without_message())
-        })
-        .with_ignored_flag(self.lacking.is_some())
-    }
-}
+use case::Case;
+use libtest_mimic::Arguments;
 
 fn main() {
     if children::is_child() {
@@ -47,5 +16,7 @@ fn main() {
     }
     let cases = [places::cases(), repeated::cases(), children::cases()];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    // One after another: overlays are the whole process's.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit();
 }

@@ -8,7 +8,7 @@ use drm_pagemap::uapi::userfaultfd::*;
 use drm_pagemap::{ErrorKind, PageRange};
 use rustix::mm::{MapFlags, MprotectFlags, UserfaultfdFlags};
 
-use crate::Case;
+use crate::case::Case;
 use crate::memory::Memory;
 
 const MADV_GUARD_INSTALL: i32 = 102;

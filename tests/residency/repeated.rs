@@ -7,9 +7,10 @@ use drm_pagemap::residency::{self, Calibration, Depth, Overlay, Place, Residency
 use drm_pagemap::{ErrorKind, PageRange};
 use rustix::mm::MapFlags;
 
+use crate::allocations;
+use crate::case::Case;
 use crate::memory::Memory;
 use crate::places::letters;
-use crate::{Case, allocations};
 
 pub(crate) fn cases() -> Vec<Case> {
     let numa = std::path::Path::new("/proc/self/numa_maps").exists();

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use vgpu::board::Board;
+use vgpu::device::Device;
 use vgpu::function::Function;
 use vgpu::inject::Spec;
 use vgpu::pci::Peers;
@@ -112,7 +113,9 @@ fn run(options: &Serve) -> anyhow::Result<()> {
         for spec in options.inject.iter().filter(|spec| spec.device == index) {
             board.injector.arm(spec.order);
         }
-        let device = Arc::new(xe::XeDevice::new(board.clone(), &options.profile).context("device")?);
+        let device: Arc<dyn Device> = match options.gpu {
+            Gpu::Intel => Arc::new(xe::XeDevice::new(board.clone(), &options.profile).context("device")?),
+        };
         let function = Arc::new(Function::new(board, device));
         if path.exists() {
             std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
@@ -121,7 +124,7 @@ fn run(options: &Serve) -> anyhow::Result<()> {
     }
     println!("listening {count}");
     std::io::stdout().flush()?;
-    serve_all(&devices)?;
+    let served = serve_all(&devices);
     if let Some(path) = &options.unknown {
         let mut text = String::new();
         for (_, function, _) in &devices {
@@ -129,7 +132,7 @@ fn run(options: &Serve) -> anyhow::Result<()> {
         }
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    served
 }
 
 type Served = (Listener, Arc<Function>, tracing::Span);

@@ -1,12 +1,15 @@
 //! Running host tools, with errors that say what was run and what it said.
 
+use crate::child;
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
 /// The tool's standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = describe(command);
+    check_interrupted()?;
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {shown}"))?;
+    check_interrupted()?;
     if !output.status.success() {
         bail!("{shown} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
     }
@@ -16,11 +19,18 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// Runs the tool with its output shown to the user.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = describe(command);
+    check_interrupted()?;
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot run {shown}"))?;
+    check_interrupted()?;
     if !status.success() {
         bail!("{shown} failed ({status})");
     }
     Ok(())
+}
+
+/// Ctrl-C in the terminal ends the tool too; its failure then is of no interest.
+fn check_interrupted() -> Result<()> {
+    if child::interrupted() { Err(child::Interrupted.into()) } else { Ok(()) }
 }
 
 fn describe(command: &Command) -> String {

@@ -1,6 +1,8 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
+mod child;
 mod command;
+mod hmm;
 mod hwtest;
 mod lab;
 mod table;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
 cargo xtask help         this text
 
 Each has --help.
@@ -23,7 +26,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::from(if error.is::<lab::child::Interrupted>() { 130 } else { 1 })
+            ExitCode::from(if error.is::<child::Interrupted>() { 130 } else { 1 })
         }
     }
 }
@@ -40,11 +43,15 @@ fn run(mut parser: Parser) -> Result<i32> {
             Ok(0)
         }
         "lab" => {
-            lab::child::catch_interrupts()?;
+            child::catch_interrupts()?;
             lab::main(parser)
         }
+        "hmm" => {
+            child::catch_interrupts()?;
+            hmm::main(parser)
+        }
         "hwtest" => {
-            lab::child::catch_interrupts()?;
+            child::catch_interrupts()?;
             hwtest::main(parser)
         }
         _ => bail!("no task called {task:?}; see `cargo xtask help`"),

@@ -48,6 +48,8 @@ kinds! {
     FaultAnswerLose = 10, "fault-answer-lose";
     /// An interrupt message is lost.
     InterruptLose = 11, "interrupt-lose";
+    /// An invalidation of translations is answered but not carried out. Needs the profile's `tlb`.
+    InvalidationSkip = 12, "invalidation-skip";
 }
 
 impl Kind {

@@ -53,6 +53,8 @@ mod tests {
         peers.place(1, Some(0x70_0000_0000), &memory);
         let span = peers.resolve(0, Dma(0x70_0000_1000)).unwrap();
         assert_eq!((span.place(), span.len()), (Some(Place::Peer), 0x3000));
+        let Span::Memory { offset, .. } = span else { panic!("no memory") };
+        assert_eq!(offset, 0x1000);
         assert_eq!(peers.resolve(1, Dma(0x70_0000_1000)).unwrap().place(), Some(Place::Vram));
         assert!(peers.resolve(0, Dma(0x70_0000_4000)).is_none());
         peers.place(1, Some(0x80_0000_0000), &memory);

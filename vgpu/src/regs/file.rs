@@ -61,7 +61,7 @@ impl<H: Copy> RegisterFile<H> {
                 _ => None,
             },
             None => {
-                self.unknown.entry(address).or_default().reads += 1;
+                self.touch(address).reads += 1;
                 None
             }
         };
@@ -74,7 +74,7 @@ impl<H: Copy> RegisterFile<H> {
         let behaviour = match self.table.get(address) {
             Some(register) => register.behaviour,
             None => {
-                let touch = self.unknown.entry(address).or_default();
+                let touch = self.touch(address);
                 if touch.writes == 0 {
                     touch.first_write = value;
                 }
@@ -93,6 +93,14 @@ impl<H: Copy> RegisterFile<H> {
         };
         self.set(address, new);
         None
+    }
+
+    fn touch(&mut self, address: u32) -> &mut Touch {
+        let table = &self.table;
+        self.unknown.entry(address).or_insert_with(|| {
+            tracing::info!(target: "mmio", at = format_args!("{address:#x}"), name = table.name(address), "unknown register");
+            Touch::default()
+        })
     }
 
     /// The registers outside the table that were touched, in order of address.

@@ -1,7 +1,7 @@
 //! What the suite's binary and this task have agreed on.
 //!
 //! The suite is the integration test `hw` of this workspace, a program of its own (`harness = false`). It is run as
-//! `hw --ground simulated|lab|hardware [FILTER] [--exact] [--list]`; `FILTER` and what follows are those of Rust's test
+//! `hw --ground simulated|lab|hardware [FILTER] [--exact] [--skip TEXT] [--list]`; `FILTER` and what follows are those of Rust's test
 //! runner. The environment variable `HW_RESULTS` names a file, which may be a pipe; the suite opens it for appending and
 //! writes one JSON object a line, each when its test has ended:
 //!
@@ -9,7 +9,7 @@
 //! {"name":"xe0/placement/plain_vec","ground":"lab","driver":"xe","outcome":"passed","reason":"","ms":12}
 //! ```
 //!
-//! `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
+//! Names begin with the driver and the number of the GPU. `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
 //! needs more GPUs than there are says `needs a second device` as its reason, and is run again in a guest with two.
 //!
 //! A test that makes the driver complain in the kernel's log, on purpose, announces a part of that line (before or after

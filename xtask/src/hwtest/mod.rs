@@ -90,16 +90,17 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
         Ground::Hardware => {
             let vendors =
                 if options.gpu_chosen { options.guest.vendors.clone() } else { Vendor::ALL.to_vec() };
-            if let Some(reason) = host::lacking(&host::gpus(Path::new("/sys/class/drm")), &vendors) {
+            let gpus = host::gpus(Path::new("/sys/class/drm"));
+            if let Some(reason) = host::lacking(&gpus, &vendors) {
                 eprintln!("hwtest: {reason}; nothing to test");
                 eprintln!(
                     "hwtest: `cargo xtask hwtest --lab` runs the suite with the real drivers on virtual GPUs"
                 );
                 return Ok(2);
             }
-            vec![on_host(&options, &workspace)?]
+            vec![on_host(&options, &workspace, host::skip_others(&gpus, &vendors))?]
         }
-        Ground::Simulated => vec![on_host(&options, &workspace)?],
+        Ground::Simulated => vec![on_host(&options, &workspace, Vec::new())?],
         Ground::Lab => in_lab(&options, &workspace)?,
     };
     print!("{}", summary::describe(&runs));
@@ -162,8 +163,10 @@ fn arguments(options: &Options) -> Vec<String> {
     words
 }
 
-fn on_host(options: &Options, workspace: &Workspace) -> Result<Run> {
-    host::run(&binary(options, workspace)?, options.ground.name(), &arguments(options))
+fn on_host(options: &Options, workspace: &Workspace, more: Vec<String>) -> Result<Run> {
+    let mut words = arguments(options);
+    words.extend(more);
+    host::run(&binary(options, workspace)?, options.ground.name(), &words)
 }
 
 fn list(options: &Options, workspace: &Workspace) -> Result<i32> {

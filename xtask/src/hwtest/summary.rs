@@ -63,7 +63,11 @@ pub(crate) fn describe(runs: &[Run]) -> String {
         row.extend(runs.iter().map(cell));
         table.row(row);
     }
-    let _ = write!(text, "{table}");
+    if runs.iter().all(|run| run.results.is_empty()) {
+        text.push_str("no test reported a result\n");
+    } else {
+        let _ = write!(text, "{table}");
+    }
     for run in runs {
         for result in run.results.iter().filter(|result| result.outcome == Outcome::Failed) {
             let _ =

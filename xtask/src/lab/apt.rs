@@ -1,7 +1,7 @@
 //! Debian packages without installing anything: a private configuration of apt, its own lists, its own (empty)
 //! package status, signatures checked against the distribution's keyring. Needs no root.
 
-use crate::command;
+use crate::{child, command};
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,9 @@ const SUITES: &[(&str, Necessity)] = &[
     ("forky-backports", Necessity::Optional),
 ];
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Debian's keyring under its name of today, and under that of later releases.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 const ATTEMPTS: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,14 @@ pub(crate) struct Apt {
 impl Apt {
     /// Writes the private configuration into `folder` and reads the package lists.
     pub(crate) fn open(folder: &Path, source: &Source) -> Result<Self> {
-        let keyring = source.keyring.clone().unwrap_or_else(|| KEYRING.into());
+        let usual = || {
+            KEYRINGS
+                .iter()
+                .map(PathBuf::from)
+                .find(|path| path.exists())
+                .unwrap_or_else(|| KEYRINGS[0].into())
+        };
+        let keyring = source.keyring.clone().unwrap_or_else(usual);
         if !keyring.exists() {
             bail!(
                 "{} is missing, so packages cannot be verified: install debian-archive-keyring or name a keyring \
@@ -78,7 +87,9 @@ impl Apt {
             eprintln!("lab: reading package lists of {suite}");
             match apt.update(suite, &line(suite), necessity) {
                 Ok(()) => sources.push_str(&line(suite)),
-                Err(_) if necessity == Necessity::Optional => eprintln!("lab: the mirror has no {suite}"),
+                Err(error) if necessity == Necessity::Optional && !error.is::<child::Interrupted>() => {
+                    eprintln!("lab: the mirror has no {suite}")
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -264,7 +275,7 @@ fn retry<T>(attempts: u32, mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
         match work() {
-            Err(error) if attempt < attempts => {
+            Err(error) if attempt < attempts && !error.is::<child::Interrupted>() => {
                 eprintln!("lab: {error:#}\nlab: trying again ({attempt} of {})", attempts - 1);
                 std::thread::sleep(Duration::from_secs(u64::from(attempt) * 3));
                 attempt += 1;

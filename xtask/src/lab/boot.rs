@@ -1,13 +1,13 @@
 //! One boot: start the virtual GPUs and QEMU, follow the guest's messages to the end, judge what happened.
 
 use super::cache::Cache;
-use super::child::{self, Guarded};
 use super::device::{self, Device, DeviceOptions};
 use super::initramfs::{self, GuestFile, ModuleSet};
 use super::kernel::Kernel;
 use super::klog::{self, Watch};
 use super::qemu::{Accel, Console, Machine, Qemu};
 use super::vendor::Gpus;
+use crate::child::{self, Guarded};
 use anyhow::{Context, Result};
 use guest_init::{Decoder, Job, Message, Module, Program, Shell};
 use std::fs::{self, File};
@@ -301,7 +301,8 @@ impl<'a> Attempt<'a> {
         }
         if let Some(status) = self.qemu.ended()? {
             self.drain(sink);
-            if !self.done {
+            let left_by_user = self.spec.shell.is_some() && self.deadline.is_none() && status.success();
+            if !self.done && !left_by_user {
                 let exit = if status.success() { String::new() } else { format!(" (QEMU: {status})") };
                 self.trouble(format!("the guest ended while the lab waited for {}{exit}", self.waiting_for));
             }

@@ -2,12 +2,12 @@
 
 use super::boot;
 use super::cache::Cache;
-use super::child;
-use super::list;
 use super::options::{self, GuestOptions, own_kernel, path, seconds, text, unexpected};
 use super::programs::Workspace;
 use super::session::{self, Conditions, Wanted};
 use super::setup::{self, Choice};
+use super::{check, list};
+use crate::child;
 use anyhow::{Context, Result, bail};
 use guest_init::{Message, Shell};
 use lexopt::Arg::{Long, Short, Value};
@@ -22,6 +22,7 @@ cargo xtask lab setup    fetch QEMU, kernels, headers and busybox into the lab's
 cargo xtask lab list     kernels here and in the archive, and what they support
 cargo xtask lab run      run a program in a guest
 cargo xtask lab shell    a shell in a guest
+cargo xtask lab check    whether the lab notices crashes, hangs, kernel warnings and panics
 cargo xtask lab path     print where something lies
 cargo xtask lab clean    remove the lab's folder
 
@@ -79,7 +80,17 @@ Prints the folder of the newest Linux user-space headers (to pass as include pat
 busybox program.
 ";
 
-const LIST_HELP: &str = "cargo xtask lab list [--cache DIR]\n";
+const CHECK_HELP: &str = "\
+cargo xtask lab check [OPTIONS]
+
+Boots guests without a GPU whose programs misbehave in every known way, and compares what is reported.
+";
+
+const LIST_HELP: &str = "\
+cargo xtask lab list [--here] [--cache DIR]
+
+  --here    only the names of the kernels that are here, the newest first, one a line
+";
 const CLEAN_HELP: &str = "\
 cargo xtask lab clean [--cache DIR] [--logs]
 
@@ -101,6 +112,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
         "list" => list_command(parser),
         "run" => lab_failed(run_command(parser)),
         "shell" => lab_failed(shell_command(parser)),
+        "check" => lab_failed(check_command(parser)),
         "path" => path_command(parser),
         "clean" => clean_command(parser),
         _ => bail!("no lab command called {command:?}; see `cargo xtask lab --help`"),
@@ -149,15 +161,17 @@ fn setup_command(mut parser: Parser) -> Result<i32> {
 }
 
 fn list_command(mut parser: Parser) -> Result<i32> {
-    let mut cache = None;
+    let (mut cache, mut here) = (None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("help") | Short('h') => return help(&[LIST_HELP]),
+            Long("here") => here = true,
             Long("cache") => cache = Some(path(&mut parser)?),
             arg => return Err(unexpected(arg, "lab list")),
         }
     }
-    print!("{}", list::list(&Cache::locate(cache)?));
+    let cache = Cache::locate(cache)?;
+    print!("{}", if here { list::here(&cache) } else { list::list(&cache) });
     Ok(0)
 }
 
@@ -212,7 +226,7 @@ fn clean_command(mut parser: Parser) -> Result<i32> {
     }
     let _lock = cache.lock()?;
     // Only what the lab makes: the folder may have been named by mistake.
-    let parts = ["apt", "qemu", "kernel", "headers", "busybox", "initramfs", "logs"];
+    let parts = ["apt", "qemu", "kernel", "headers", "busybox", "initramfs", "hmm", "logs"];
     for part in parts.iter().filter(|part| !logs || **part == "logs") {
         let path = cache.path(part);
         if path.exists() {
@@ -312,6 +326,31 @@ fn parse_env(text: &str) -> Result<(String, String)> {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => bail!("--env wants KEY=VALUE, not {text:?}"),
     }
+}
+
+fn check_command(mut parser: Parser) -> Result<i32> {
+    let mut guest = GuestOptions::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("help") | Short('h') => return help(&[CHECK_HELP, "\n", options::HELP]),
+            Long(name) => {
+                let name = name.to_owned();
+                if !guest.take(&name, &mut parser)? {
+                    return Err(unexpected(Long(&name), "lab check"));
+                }
+            }
+            arg => return Err(unexpected(arg, "lab check")),
+        }
+    }
+    let wrong = check::check(&guest, &Workspace::load()?)?;
+    for line in &wrong {
+        eprintln!("lab: WRONG: {line}");
+    }
+    println!(
+        "{}",
+        if wrong.is_empty() { "the lab notices everything it should" } else { "the lab missed something" }
+    );
+    Ok(i32::from(!wrong.is_empty()))
 }
 
 fn shell_command(mut parser: Parser) -> Result<i32> {

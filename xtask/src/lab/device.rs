@@ -1,7 +1,7 @@
 //! The virtual GPUs: the `vgpu` binary of this workspace, one process per vendor.
 
-use super::child::Guarded;
 use super::vendor::{Gpus, Vendor};
+use crate::child::Guarded;
 use crate::command;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};

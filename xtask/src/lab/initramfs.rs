@@ -32,6 +32,8 @@ impl ModuleSet {
         );
         let below = Path::new("initramfs").join(key);
         let folder = cache.path(&below);
+        // Guests may be started side by side; one of them makes it.
+        let _lock = if folder.exists() { None } else { Some(cache.lock()?) };
         if !folder.exists() {
             let made = Self::collect(kernel, drivers)?;
             cache.install(&below, |content| {

@@ -6,6 +6,11 @@ use super::kernel::Release;
 use crate::table::Table;
 use std::collections::BTreeMap;
 
+/// The kernels that are here, the newest first, one a line.
+pub(crate) fn here(cache: &Cache) -> String {
+    cache.kernels().iter().rev().map(|kernel| format!("{}\n", kernel.release)).collect()
+}
+
 pub(crate) fn list(cache: &Cache) -> String {
     let mut found: BTreeMap<Release, Vec<&str>> = BTreeMap::new();
     for kernel in cache.kernels() {

@@ -135,7 +135,7 @@ fn find_executable(messages: &str, target: &Target) -> Option<PathBuf> {
             && kinds.iter().filter_map(Value::as_str).filter_map(Kind::parse).any(|kind| kind == target.kind);
         if fits { message["executable"].as_str().map(PathBuf::from) } else { None }
     };
-    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(executable).last()
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(executable).next_back()
 }
 
 fn parse_metadata(text: &str) -> Result<Workspace> {

@@ -105,6 +105,9 @@ pub(crate) fn add_program(
     let mut env: Vec<(String, String)> = [("PATH", "/bin"), ("HOME", "/tmp"), ("TMPDIR", "/tmp")]
         .map(|(key, value)| (key.into(), value.into()))
         .to_vec();
+    // What steers diagnosis on the host does so in the guest.
+    let passed_on = ["RUST_BACKTRACE", "RUST_LOG"].into_iter();
+    env.extend(passed_on.filter_map(|key| Some((key.to_owned(), std::env::var(key).ok()?))));
     env.extend(conditions.env.iter().cloned());
     spec.programs.push(Program {
         path,

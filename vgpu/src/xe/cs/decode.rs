@@ -81,7 +81,7 @@ mod tests {
     fn lengths() {
         assert_eq!(length(0), 1);
         assert_eq!(length(mi::BATCH_BUFFER_END << 23), 1);
-        assert_eq!(length(mi::STORE_DATA_IMM << 23 | 2 * 511 + 1), 1025);
+        assert_eq!(length((mi::STORE_DATA_IMM << 23) | (2 * 511 + 1)), 1025);
         assert_eq!(length(mi::FLUSH_DW << 23 | 1 << 14 | 1 << 18 | 3), 5);
         assert_eq!(length(mi::BATCH_BUFFER_START << 23 | 1 << 8 | 1), 3);
         assert_eq!(length(2 << 29 | blt::MEM_COPY << 22 | 1 << 19 | 8), 10);

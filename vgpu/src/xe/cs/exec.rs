@@ -196,6 +196,10 @@ impl Exec {
         }
         self.clock.start(loaded.timestamp, core.clock());
         let result = self.restore(&env, &loaded).and_then(|()| self.stream(&env, &loaded));
+        // A hanging context stays on its engine: its time goes on, and nothing is saved.
+        if let Err(Stop::Hang { stuck }) = result {
+            return Verdict::Hang { stuck };
+        }
         let ran = self.clock.stop(core.clock());
         let head = match self.frames.first() {
             Some(Frame::Ring(head)) => *head,

@@ -4,8 +4,8 @@ use super::testing::{self as op, END, image};
 use crate::counters::Counter;
 use crate::inject::{self, Kind, Order, direction};
 use crate::mem::VramOffset;
-use crate::xe::guc::Doing;
 use crate::xe::guc::testing::{Bench, COMPUTE, COPY, DATA, RING_SIZE, VA};
+use crate::xe::guc::{Doing, Firmware, Lease, Next, Verdict};
 use crate::xe::memory::{GgttAddr, Owner};
 
 const ID: u32 = 7;
@@ -215,6 +215,64 @@ fn stale_translation_until_invalidated() {
 }
 
 #[test]
+fn skipped_invalidation_is_answered_all_the_same() {
+    let mut t = one(COPY);
+    t.map_hole();
+    t.batch(&[op::store(HOLE, 1)]);
+    t.bench.more(t.owner).unmap(HOLE);
+    t.bench.core.board.injector.arm(Order { times: 2, ..Order::next(Kind::InvalidationSkip) });
+    for request in [vec![0x7000, 5, 1, 1, HOLE as u32, (HOLE >> 32) as u32, 0], vec![0x7002, 6]] {
+        t.bench.send(&request);
+        assert_eq!(t.bench.events(), [(0x7001, vec![request[1]])]);
+    }
+    t.batch(&[op::store(HOLE, 2)]);
+    assert_eq!((t.hole(), t.bench.events().len()), (2, 0), "the old translation is still in use");
+}
+
+/// Real engine threads, with the driver disabling, enabling and invalidating all the time: every instruction is
+/// executed exactly once.
+#[test]
+fn interrupted_work_is_done_exactly_once() {
+    const ROUNDS: u32 = 30;
+    const LENGTH: u32 = 400;
+    let batch_of = |id: u32| 0x10_0000 + 0x1_0000 * u64::from(id);
+    let mut bench = Bench::new();
+    let owner = bench.process(1);
+    let contexts = [(1, COPY, OUT), (2, COMPUTE, OUT + 64), (3, COPY, OUT + 128)];
+    let mut images = Vec::new();
+    for (id, class, counter) in contexts {
+        let lrca = bench.context(id, class, owner);
+        let batch = [op::increment(VA + counter).repeat(LENGTH as usize), vec![END]].concat();
+        bench.batch(batch_of(id), &batch);
+        images.push(lrca);
+    }
+    let workers = bench.start();
+    for round in 0..ROUNDS {
+        for (i, (id, _, _)) in contexts.into_iter().enumerate() {
+            bench.submit(id, images[i], &op::start(VA + batch_of(id)));
+        }
+        for (id, _, _) in contexts {
+            bench.send(&[0x1001, id, 0]);
+            bench.send(&[0x7000, round + 1, 1, 1, 0, 0, 0x1b]);
+            while !bench.events().contains(&(0x1002, vec![id, 0])) {
+                std::thread::yield_now();
+            }
+            bench.send(&[0x1001, id, 1]);
+        }
+    }
+    let start = std::time::Instant::now();
+    for (_, _, counter) in contexts {
+        while bench.load(counter) < ROUNDS * LENGTH {
+            assert!(start.elapsed().as_secs() < 60, "stands at {}", bench.load(counter));
+            std::thread::yield_now();
+        }
+    }
+    drop(workers);
+    let done: Vec<u32> = contexts.iter().map(|(_, _, counter)| bench.load(*counter)).collect();
+    assert_eq!(done, [ROUNDS * LENGTH; 3]);
+}
+
+#[test]
 fn flush_in_the_stream_drops_translations() {
     let mut t = one(COPY);
     t.map_hole();
@@ -389,14 +447,64 @@ fn trouble_with_copies() {
 
 #[test]
 fn trouble_with_a_copy_is_asked_once_despite_faults() {
-    let mut t = armed(Kind::CopySkip, 0, 0);
-    // The second page faults after the copy has been asked.
+    let mut t = one(COPY);
     t.map_hole();
     t.bench.core.board.injector.arm(Order { nth: 2, ..Order::next(Kind::CopyHang) });
+    // The second page of the target faults after the copy has been asked.
     t.batch(&[op::copy(VA + OUT, HOLE + 0xffc, 8)]);
-    assert_eq!(t.doing(), Doing::Nothing, "skipped, so it does not fault");
-    t.batch(&[op::copy(VA + OUT, HOLE + 0xffc, 8)]);
+    let (number, address) = t.fault();
+    assert_eq!(address, HOLE + 0x1000);
+    t.bench.more(t.owner).map_vram(HOLE + 0x1000, 12, DATA + 0x20_1000);
+    t.answer(number, false);
+    assert_eq!(t.doing(), Doing::Nothing, "still the first copy");
+    t.batch(&[op::copy(VA + OUT, VA + OUT + 8, 4)]);
     assert_eq!(t.doing(), Doing::Hung { stuck: false }, "the second copy is the second");
+}
+
+/// The engine at work, one step at a time.
+fn lease(t: &One) -> Lease {
+    match Firmware::of(&t.bench.core, &mut t.bench.core.lock(), 0).next(1) {
+        Next::Run(lease) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn preempted_run_stops_before_its_next_instruction() {
+    let mut t = one(COPY);
+    t.bench.submit(ID, t.lrca, &op::store(VA + OUT, 1));
+    let mut lease = lease(&t);
+    t.bench.send(&[0x1001, ID, 0]);
+    assert!(t.bench.events().is_empty(), "not before it has left the engine");
+    let verdict = lease.exec.run(&t.bench.core, &lease.token);
+    assert_eq!((verdict.clone(), t.out()), (Verdict::Yielded { polling: false }, 0));
+    Firmware::of(&t.bench.core, &mut t.bench.core.lock(), 0).settle(1, lease, verdict);
+    assert_eq!(t.bench.events(), [(0x1002, vec![ID, 0])]);
+}
+
+#[test]
+fn preemption_waits_while_arbitration_is_off() {
+    let mut t = one(COPY);
+    t.bench.submit(ID, t.lrca, &[vec![0x08 << 23], op::store(VA + OUT, 1), vec![0x08 << 23 | 1, 0]].concat());
+    let mut first = lease(&t);
+    // The first instruction turns arbitration off; the request comes while it is off.
+    first.exec.arbitration = false;
+    first.token.preempt();
+    let verdict = first.exec.run(&t.bench.core, &first.token);
+    assert_eq!((verdict, t.out()), (Verdict::Yielded { polling: false }, 1));
+}
+
+#[test]
+fn work_submitted_at_the_end_of_a_run_is_not_lost() {
+    let mut t = one(COPY);
+    t.bench.submit(ID, t.lrca, &op::store(VA + OUT, 1));
+    let mut lease = lease(&t);
+    let verdict = lease.exec.run(&t.bench.core, &lease.token);
+    assert_eq!(verdict, Verdict::Idle);
+    t.bench.submit(ID, t.lrca, &op::store(VA + OUT, 2));
+    Firmware::of(&t.bench.core, &mut t.bench.core.lock(), 0).settle(1, lease, verdict);
+    t.bench.run();
+    assert_eq!(t.out(), 2);
 }
 
 #[test]
@@ -427,6 +535,17 @@ fn hanging_context_is_reset_when_others_wait() {
     }
     assert_eq!(t.bench.events(), [(0x1008, vec![ID])]);
     assert_eq!(t.doing(), Doing::Dead);
+}
+
+#[test]
+fn hanging_context_keeps_its_clock_running() {
+    let mut t = armed(Kind::JobHang, 0, 0);
+    t.batch(&[op::store(VA + OUT, 1)]);
+    let first = t.bench.read(0x2_23a8);
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    assert!(t.bench.read(0x2_23a8) > first, "the driver tells a busy engine from a dead one by this");
+    t.bench.send(&[0x1001, ID, 0]);
+    assert_eq!(t.bench.read(0x2_23a8), 0, "nothing on the engine");
 }
 
 #[test]

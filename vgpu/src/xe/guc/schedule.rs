@@ -50,9 +50,10 @@ impl Guc {
         Some(context.engine)
     }
 
-    /// The context that runs on an engine.
+    /// The context that is on an engine, running or hanging.
     pub fn running_on(&self, engine: usize) -> Option<&Context> {
-        self.contexts.values().find(|c| c.engine == engine && c.doing == Doing::Running)
+        let on = |c: &&Context| matches!(c.doing, Doing::Running | Doing::Hung { .. });
+        self.contexts.values().filter(|c| c.engine == engine).find(on)
     }
 }
 
@@ -69,7 +70,6 @@ impl Firmware<'_> {
         let guc = self.guc();
         guc.generation += 1;
         let context = Context {
-            id,
             generation: guc.generation,
             engine,
             lrca,

@@ -1,11 +1,10 @@
 //! A device without threads, and the part of the driver that talks to the firmware.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Ctb, Message};
 use crate::board::Board;
-use crate::engine::{Engine, Progress};
+use crate::engine::{Engine, Progress, Worker};
 use crate::mem::{self, Dma, Mapping, VramOffset};
 use crate::pci::Peers;
 use crate::profile::Profile;
@@ -36,7 +35,6 @@ pub(crate) struct Bench {
     pub(crate) core: Arc<Core>,
     h2g: Ctb,
     g2h: Ctb,
-    pub(crate) events: VecDeque<Message>,
     images: u64,
     next_table: u64,
 }
@@ -55,14 +53,8 @@ impl Bench {
             core.memory.ggtt.set(GgttAddr(page), GgttPage::Vram(VramOffset(page)));
         }
         let ring = |base, size| Ctb { buffer: GgttAddr(base + 0x1000), descriptor: GgttAddr(base), size };
-        let mut bench = Bench {
-            core,
-            h2g: ring(H2G, 1024),
-            g2h: ring(G2H, g2h),
-            events: VecDeque::new(),
-            images: 0,
-            next_table: FIRST_TABLE,
-        };
+        let mut bench =
+            Bench { core, h2g: ring(H2G, 1024), g2h: ring(G2H, g2h), images: 0, next_table: FIRST_TABLE };
         bench.load_firmware();
         bench
     }
@@ -209,6 +201,15 @@ impl Bench {
             }
         }
         panic!("the engines never come to rest");
+    }
+
+    /// Starts real engine threads, in place of [`run`](Self::run).
+    pub(crate) fn start(&self) -> Vec<Worker> {
+        let start = |engine: usize| {
+            let runner = EngineRunner::new(self.core.clone(), engine);
+            Worker::spawn(ENGINES[engine].name, self.core.engines[engine].clone(), runner).unwrap()
+        };
+        (0..ENGINES.len()).map(start).collect()
     }
 
     /// Lets the firmware deliver what waits.

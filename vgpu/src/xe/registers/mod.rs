@@ -15,7 +15,7 @@ pub(in crate::xe) use gt::{
 pub(in crate::xe) use irq::{GUC_FLAGS, GUC_FLAGS_MEDIA};
 pub(in crate::xe) use soc::{GU_DEBUG, PCODE_DATA0, PCODE_DATA1};
 
-/// Registers at which the device acts; handled in [`super::mmio`].
+/// Registers at which the device acts; the device model handles them in `mmio.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     /// Master interrupt control.

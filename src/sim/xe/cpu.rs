@@ -50,7 +50,9 @@ impl Cpu<'_> {
         let anonymous = matches!(vma.backing, Backing::Anonymous | Backing::Stack) && !vma.shared;
         if anonymous {
             // Memory that the simulation has pages of, or watches, is cut out of its mapping. To the driver it is one still.
-            while let Some(next) = self.ask(end)?.filter(|next| next.range.start() == end && alike(&vma, next)) {
+            while let Some(next) =
+                self.ask(end)?.filter(|next| next.range.start() == end && alike(&vma, next))
+            {
                 end = next.range.end();
             }
             let block = start & !(crate::range::SIZE_2M - 1);
@@ -140,7 +142,8 @@ fn populate(range: PageRange, write: bool) -> Result<(), Errno> {
 fn present(range: PageRange) -> bool {
     use rustix::fs::{Mode, OFlags};
     let mut entries = vec![0u64; range.pages() as usize];
-    let Ok(file) = rustix::fs::open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+    let Ok(file) = rustix::fs::open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    else {
         return false;
     };
     let bytes = bytemuck::cast_slice_mut::<u64, u8>(&mut entries);

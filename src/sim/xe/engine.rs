@@ -100,7 +100,9 @@ impl Queue {
     fn commands(&self, batch: u64) -> Result<(), Errno> {
         let dword = |at: u64| self.vm.gpu_read_u32(batch.wrapping_add(4 * at), self.tile);
         // Addresses come as two dwords; the low two bits are not the address's.
-        let address = |at: u64| Ok((u64::from(dword(at)?) | u64::from(dword(at + 1)?) << 32) & !3);
+        let address = |at: u64| -> Result<u64, Errno> {
+            Ok((u64::from(dword(at)?) | u64::from(dword(at + 1)?) << 32) & !3)
+        };
         let mut at = 0;
         while at < LONGEST {
             if lock(&self.jobs).stopped || self.vm.gpu.is_unplugged() {

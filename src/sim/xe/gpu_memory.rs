@@ -25,7 +25,9 @@ impl AddressSpace {
     pub(super) fn gpu_read_u32(&self, address: u64, tile: u32) -> Result<u32, Errno> {
         let mut bytes = [0; 4];
         self.access(address, Access::Read, tile, |target| match target {
-            Target::Process(at) => self.gpu.space()?.device_read(at, &mut bytes).map_err(|error| errno_of(&error)),
+            Target::Process(at) => {
+                self.gpu.space()?.device_read(at, &mut bytes).map_err(|error| errno_of(&error))
+            }
             Target::Object(object, offset) => object.read(offset, &mut bytes),
             Target::Nowhere => Ok(()),
         })?;

@@ -72,10 +72,13 @@ impl Object {
         if offset % 4 != 0 || page + SIZE_4K > self.size {
             return Err(Errno::EFAULT);
         }
-        let mapped = Channel::from_fd(self.file()?).map("object", page, SIZE_4K as usize).map_err(|_| Errno::ENOMEM)?;
+        let mapped = Channel::from_fd(self.file()?)
+            .map("object", page, SIZE_4K as usize)
+            .map_err(|_| Errno::ENOMEM)?;
         // SAFETY: the four bytes lie within the page just mapped, are aligned (the page is, and the offset a multiple of 4),
         // and whoever else has them mapped shares them with a GPU.
-        let word = unsafe { AtomicU32::from_ptr(mapped.as_ptr().as_ptr().add((offset - page) as usize).cast()) };
+        let word =
+            unsafe { AtomicU32::from_ptr(mapped.as_ptr().as_ptr().add((offset - page) as usize).cast()) };
         word.fetch_add(value, Ordering::AcqRel);
         Ok(())
     }

@@ -14,7 +14,12 @@ pub(super) const ATOMIC_TIMESLICE_MS: u64 = 5;
 impl AddressSpace {
     /// Moves the pages of a range to a tile's memory (`xe_svm_alloc_vram`): all or none, tried once more after bringing all of
     /// them to system memory.
-    pub(super) fn migrate(&self, range: &SvmRange, pagemap: &Pagemap, timeslice_ms: u64) -> Result<(), Errno> {
+    pub(super) fn migrate(
+        &self,
+        range: &SvmRange,
+        pagemap: &Pagemap,
+        timeslice_ms: u64,
+    ) -> Result<(), Errno> {
         let cpu = self.cpu()?;
         let region = pagemap.region()?;
         let pages = PageRange::from_aligned(range.start, range.end);
@@ -62,7 +67,8 @@ impl AddressSpace {
 
     /// Own memory, or that of a device with a fast link.
     fn can_map(&self, region: RegionId) -> bool {
-        self.gpu.pagemap_of(region).is_some() || super::gpu::device_with(region).is_some_and(|gpu| self.gpu.reaches(&gpu))
+        self.gpu.pagemap_of(region).is_some()
+            || super::gpu::device_with(region).is_some_and(|gpu| self.gpu.reaches(&gpu))
     }
 
     /// Faults the pages of a range in and tells where they are (`drm_gpusvm_get_pages`). Pages that are here and there, or out

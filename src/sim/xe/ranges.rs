@@ -54,7 +54,11 @@ pub(super) struct Ranges(BTreeMap<u64, Entry>);
 
 impl Ranges {
     pub(super) fn at(&self, address: u64) -> Option<&SvmRange> {
-        self.0.range(..=address).next_back().map(|(_, entry)| &entry.range).filter(|range| address < range.end)
+        self.0
+            .range(..=address)
+            .next_back()
+            .map(|(_, entry)| &entry.range)
+            .filter(|range| address < range.end)
     }
 
     pub(super) fn at_mut(&mut self, address: u64) -> Option<&mut SvmRange> {
@@ -73,7 +77,10 @@ impl Ranges {
     /// The starts of the ranges that share a byte with `[start, end)`.
     pub(super) fn starts_in(&self, start: u64, end: u64) -> impl Iterator<Item = u64> {
         let first = self.0.range(..=start).next_back().map_or(start, |(&first, _)| first);
-        self.0.range(first..end.max(first)).filter(move |(_, entry)| entry.range.end > start).map(|(&at, _)| at)
+        self.0
+            .range(first..end.max(first))
+            .filter(move |(_, entry)| entry.range.end > start)
+            .map(|(&at, _)| at)
     }
 
     /// The ranges of memory that cannot be watched.
@@ -157,7 +164,7 @@ mod tests {
     }
 
     fn sizes(ranges: &Ranges) -> Vec<(u64, u64)> {
-        ranges.0.values().map(|range| (range.start, range.end - range.start)).collect()
+        ranges.0.values().map(|entry| (entry.range.start, entry.range.end - entry.range.start)).collect()
     }
 
     #[test]
@@ -221,7 +228,7 @@ mod tests {
         let base = memory.range().start();
         let whole = mirror(0, 1 << 47, 0);
         let space = Space::of_process().unwrap();
-        let find = |at: u64, gpu: &Vma| Ranges::default().find_or_insert(at, gpu, Cpu(&space), RULES);
+        let find = |at: u64, gpu: &Vma| Ranges::default().find_or_insert(at, gpu, Cpu(&space), RULES).map(drop);
         assert_eq!(find(0x1000, &whole), Err(Errno::ENOENT));
         let code = what_the_gpu_may_not_have_is_refused as fn() as usize as u64;
         assert_eq!(find(code, &whole), Err(Errno::EPERM));
@@ -232,7 +239,7 @@ mod tests {
             .find_or_insert(
                 code,
                 &mirror(0, 1 << 47, DRM_XE_VM_BIND_FLAG_READONLY),
-                &read(code & !0xfff),
+                Cpu(&space),
                 RULES,
             )
             .unwrap();

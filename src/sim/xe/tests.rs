@@ -14,7 +14,9 @@ mod attributes;
 mod bind;
 mod device;
 mod dispatch;
+mod exec;
 mod madvise;
+mod migrate;
 mod prefetch;
 mod vm;
 

@@ -197,11 +197,11 @@ mod tests {
                 .map(|start| start / page_size())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(overlapping(0, 2), []);
+        assert_eq!(overlapping(0, 2), [0u64; 0]);
         assert_eq!(overlapping(3, 4), [2]);
         assert_eq!(overlapping(3, 7), [2, 6]);
         assert_eq!(overlapping(4, 20), [6, 8]);
-        assert_eq!(overlapping(3, 3), []);
+        assert_eq!(overlapping(3, 3), [0u64; 0]);
         assert_eq!(ranges.gaps(pages(0, 10)), [pages(0, 2), pages(4, 6), pages(9, 10)]);
         assert_eq!(ranges.gaps(pages(3, 7)), [pages(4, 6)]);
         assert_eq!(ranges.gaps(pages(6, 9)), []);

@@ -91,7 +91,8 @@ impl Memory for ProcessMemory {
 
     fn in_vram(&self, range: PageRange) -> Vec<PageRange> {
         let runs = self.space.placement(range).unwrap_or_default();
-        runs.into_iter().filter(|run| run.region.is_some()).map(|run| run.range).collect()
+        let is_ours = |region| self.regions.values().any(|ours| Some(ours.id()) == region);
+        runs.into_iter().filter(|run| is_ours(run.region)).map(|run| run.range).collect()
     }
 
     fn touches(&self) -> u64 {

@@ -10,6 +10,7 @@ use crate::uapi::kfd as abi;
 mod checks;
 mod dispatcher;
 mod migration;
+mod model;
 mod vectors;
 
 /// The GPU of [`Bench::new`].

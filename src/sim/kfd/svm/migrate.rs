@@ -1,7 +1,7 @@
 //! Moving ranges between system memory and VRAM.
 
 use crate::error::Errno;
-use crate::range::{PageRange, page_size};
+use crate::range::{PageRange, SIZE_2M, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::memory::{Kind, Piece};
 use crate::sim::kfd::process::State;
@@ -163,6 +163,24 @@ impl State {
         if self.resident.within(whole).is_empty() {
             self.with_range(start, |range| range.actual = SYSTEM);
             self.drop_vram_of(start);
+        }
+    }
+
+    /// Takes note of what populating has done to VRAM nearby: a page that is absent between others that are in VRAM can be had only
+    /// by taking those back, unlike in the kernel.
+    pub(in crate::sim::kfd) fn look_around(&mut self, kfd: &Shared, pages: PageRange) {
+        let touches = kfd.memory.touches();
+        if self.resident.is_empty() || touches == self.touches {
+            return;
+        }
+        let Some(nearby) = pages.align_outward(SIZE_2M) else { return };
+        for start in self.ranges.starts_within(nearby) {
+            let Some(range) = self.ranges.get(start).filter(|range| range.actual != SYSTEM) else { continue };
+            let whole = range.pages;
+            if let Some(part) = whole.intersection(nearby) {
+                self.look_at(kfd, part);
+                self.leave_vram_if_empty(start, whole);
+            }
         }
     }
 

@@ -285,16 +285,16 @@ fn no_access_unmaps_and_skips_a_prefetch_of_the_same_call() {
 }
 
 /// Private anonymous memory that the test unmaps itself.
-struct Raw(PageRange);
+pub(super) struct Raw(pub(super) PageRange);
 
 impl Raw {
-    fn new(pages: u64) -> Self {
+    pub(super) fn new(pages: u64) -> Self {
         // SAFETY: a null hint lets the kernel choose free addresses.
         let start = unsafe { map(std::ptr::null_mut(), pages * page_size(), rustix::mm::MapFlags::PRIVATE) };
         Self(PageRange::new(start, pages * page_size()).unwrap())
     }
 
-    fn part(&self, start: u64, end: u64) -> PageRange {
+    pub(super) fn part(&self, start: u64, end: u64) -> PageRange {
         PageRange::new(self.0.start() + start * page_size(), (end - start) * page_size()).unwrap()
     }
 
@@ -304,7 +304,7 @@ impl Raw {
         unsafe { rustix::mm::munmap(part.start() as *mut _, part.len() as usize) }.unwrap();
     }
 
-    fn map_again(&self, start: u64, end: u64) {
+    pub(super) fn map_again(&self, start: u64, end: u64) {
         let part = self.part(start, end);
         let flags = rustix::mm::MapFlags::PRIVATE | rustix::mm::MapFlags::FIXED;
         // SAFETY: the addresses were unmapped by the test, or are its own.

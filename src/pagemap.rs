@@ -120,6 +120,8 @@ pub use options::{Atomicity, MigrateOptions, Migrated, Windows};
 pub use placement::Placement;
 pub use space::Space;
 #[cfg(feature = "sim")]
+pub(crate) use space::Inner as SpaceInner;
+#[cfg(feature = "sim")]
 pub(crate) use vma::vm_flags;
 pub use vma::{Backing, Vma};
 pub use vram::{RegionId, Usage, VramRegion, VramRegionOptions};

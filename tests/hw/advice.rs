@@ -1,6 +1,5 @@
 //! Advice is in force while its guard lives, and what it overrode comes back.
 
-use drm_pagemap::mirror::Advice;
 use drm_pagemap::range::SIZE_2M;
 use drm_pagemap::{Buffer, ErrorKind, Location, PageRange};
 
@@ -34,8 +33,7 @@ fn nested_guards_restore(context: &Context) -> TestResult {
     let inner = mirror.advise_range(middle).prefer(context.gpu().vram()).apply()?;
     // Dropped out of order on purpose: the inner one stays in force for its pages.
     drop(outer);
-    let reset: fn(Advice<'_>) -> drm_pagemap::Result<()> = Advice::reset;
-    reset(inner)?;
+    inner.reset()?;
     Ok(())
 }
 

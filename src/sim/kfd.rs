@@ -91,7 +91,7 @@ impl Kfd {
     ///
     /// As [`Space::of_process`]; [`OutOfMemory`](crate::ErrorKind::OutOfMemory) when addresses for the VRAM cannot be had.
     pub fn new(config: KfdConfig) -> Result<Arc<Self>> {
-        Self::in_space(config, Space::of_process()?)
+        Self::in_space(config, crate::sim::space::of_process()?)
     }
 
     /// A machine with these GPUs, over a space that other simulated devices share.

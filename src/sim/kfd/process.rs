@@ -206,7 +206,7 @@ impl State {
             self.ranges.iter().filter(|range| range.actual == id).map(|range| range.pages).collect();
         for pages in there {
             // What cannot go back is lost with the device.
-            let _ = self.to_system(kfd, pages.start(), pages, Trigger::Eviction);
+            let _ = self.migrate_to_system(kfd, pages.start(), pages, Trigger::Eviction);
         }
         for range in self.ranges.iter_mut() {
             range.access.remove(index);

@@ -13,6 +13,9 @@ use crate::sim::kfd::memory::{Change, Kind, Memory, Piece, Watch};
 use crate::vma::{Vma, VmaKind, VmaMap};
 
 /// This process's address space, and one region of VRAM for each simulated device.
+///
+/// What moves is what the engine can move: private anonymous memory that is readable and writable. The kernel also moves
+/// read-only memory, and pages of private file mappings that were written to.
 #[derive(Debug)]
 pub(super) struct ProcessMemory {
     space: Space,
@@ -81,7 +84,14 @@ impl Memory for ProcessMemory {
         let options = MigrateOptions::new()
             .windows(Windows::Blocks(block.min(SIZE_2M)))
             .atomicity(Atomicity::BestEffort);
-        let migrated = self.space.migrate_to_devmem(region, range, &options).map_err(errno)?;
+        let mut migrated = self.space.migrate_to_devmem(region, range, &options).map_err(errno)?;
+        if migrated.refused > 0 {
+            // Unlike the kernel, the engine does not move pages that a forked process shares. Writing ends the sharing.
+            for run in self.space.placement(range).map_err(errno)?.iter().filter(|run| run.region.is_none()) {
+                let _ = self.fault_in(run.range, true);
+            }
+            migrated = self.space.migrate_to_devmem(region, range, &options).map_err(errno)?;
+        }
         Ok(migrated.moved + migrated.already)
     }
 

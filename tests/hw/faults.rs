@@ -131,10 +131,12 @@ fn kfd_races_and_signals(_: &Context) -> TestResult {
     let outcome = mirror.prefetch(&data).to(gpus[0].vram()).run()?;
     assert!(outcome.is_complete(), "{outcome}");
     kfd.faults().mapping_races(u32::MAX);
-    let error = mirror.prefetch(&data).to(gpus[0].vram()).run().unwrap_err();
+    let fresh = filled(4 << 20)?;
+    let error = mirror.prefetch(&fresh).to_system().run().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
     kfd.faults().mapping_races(0);
     assert_intact(&data);
+    assert_intact(&fresh);
     Ok(())
 }
 

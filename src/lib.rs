@@ -71,6 +71,7 @@ pub mod location;
 pub mod mirror;
 pub mod outcome;
 pub mod pagemap;
+mod populate;
 pub mod range;
 pub mod residency;
 #[cfg(feature = "sim")]

@@ -62,6 +62,7 @@ pub mod addr;
 pub mod buffer;
 pub mod channel;
 pub mod device;
+pub mod doctor;
 pub mod drm;
 pub mod error;
 pub mod gpu;

@@ -1,5 +1,6 @@
 //! What the run found, for people or as one JSON object.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -45,9 +46,15 @@ impl Report {
 
     pub fn place(&mut self, when: &'static str, residency: &Residency) {
         let summary = residency.summary();
-        self.text.push(format!("{}  {when}", residency.bar(BAR)));
-        self.text.push(format!("{:BAR$}  {summary}", ""));
         let bytes = |place| summary.bytes(place);
+        let parts: Vec<String> = Place::ALL
+            .into_iter()
+            .filter(|&place| bytes(place) > 0)
+            .map(|place| format!("{} {} {place}", place.glyph(), Bytes(bytes(place))))
+            .collect();
+        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        self.text.push(format!("{}  {when}", residency.bar(BAR).coloured(coloured)));
+        self.text.push(format!("{:BAR$}  {}", "", parts.join(", ")));
         self.places.push(json!({
             "when": when,
             "device": bytes(Place::Device),

@@ -49,7 +49,8 @@ impl Mapping {
         // SAFETY: the part lies inside the mapping, to which no reference exists while `&mut self` is held.
         unsafe {
             let start = self.start.add(part.start);
-            nix::sys::mman::mprotect(start.cast(), part.len(), protection).expect("own memory can be protected");
+            nix::sys::mman::mprotect(start.cast(), part.len(), protection)
+                .expect("own memory can be protected");
         }
     }
 

@@ -244,7 +244,7 @@ impl XeGpu {
         if let Some(space) = self.space.get() {
             return Ok(space);
         }
-        let space = Space::of_process().map_err(|error| errno_of(&error))?;
+        let space = crate::sim::space::of_process().map_err(|error| errno_of(&error))?;
         Ok(self.space.get_or_init(|| space))
     }
 

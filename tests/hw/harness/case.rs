@@ -55,6 +55,12 @@ impl From<drm_pagemap::Error> for Stop {
     }
 }
 
+impl From<drm_pagemap::range::RangeError> for Stop {
+    fn from(error: drm_pagemap::range::RangeError) -> Self {
+        Self::Fail(error.to_string())
+    }
+}
+
 /// `Ok` when everything the test asserts held.
 pub type TestResult = Result<(), Stop>;
 

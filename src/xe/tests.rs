@@ -11,6 +11,7 @@ use crate::range::PageRange;
 use crate::uapi::IoctlArg;
 use crate::uapi::xe as abi;
 
+mod fork;
 mod golden;
 mod meanings;
 mod wrong_file;

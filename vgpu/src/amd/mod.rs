@@ -1,0 +1,3 @@
+//! The AMD model.
+pub mod address;
+pub mod vm;

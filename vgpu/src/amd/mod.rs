@@ -32,13 +32,27 @@ use gpu::Gpu;
 use profile::AmdProfile;
 use vm::Hive;
 
-/// Builds one device per board; with a hive they reach each other's memory.
-pub fn build(profile: &AmdProfile, boards: &[Arc<Board>]) -> io::Result<Vec<Gpu>> {
-    let memories = boards.iter().map(|_| Vram::new(profile.vram)).collect::<io::Result<Vec<_>>>()?;
-    let all = Arc::new(memories.clone());
-    let devices = boards.iter().zip(memories).enumerate().map(|(node, (board, own))| {
-        let hive = if profile.hive { Hive::new(node, all.clone()) } else { Hive::new(0, Arc::new(vec![own])) };
-        Gpu::new(profile.asic, board.clone(), hive, profile.tlb)
-    });
-    devices.collect()
+/// Makes the devices of one process; in a hive they reach each other's memory.
+#[derive(Debug)]
+pub struct Maker {
+    profile: AmdProfile,
+    memories: Arc<Vec<Vram>>,
+}
+
+impl Maker {
+    /// Creates the memories of `count` devices.
+    pub fn new(profile: AmdProfile, count: usize) -> io::Result<Maker> {
+        let memories = (0..count).map(|_| Vram::new(profile.vram)).collect::<io::Result<Vec<_>>>()?;
+        Ok(Maker { profile, memories: Arc::new(memories) })
+    }
+
+    /// Makes the device of a board.
+    pub fn device(&self, board: Arc<Board>) -> io::Result<Gpu> {
+        let hive = if self.profile.hive {
+            Hive::new(board.index, self.memories.clone())
+        } else {
+            Hive::new(0, Arc::new(vec![self.memories[board.index].clone()]))
+        };
+        Gpu::new(self.profile.asic, board, hive, self.profile.tlb)
+    }
 }

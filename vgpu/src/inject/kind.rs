@@ -48,6 +48,10 @@ kinds! {
     FaultAnswerLose = 10, "fault-answer-lose";
     /// An interrupt message is lost.
     InterruptLose = 11, "interrupt-lose";
+    /// A fence is not written. AMD only. Filter: 1 queues of the driver, 2 queues of processes.
+    FenceLose = 12, "fence-lose";
+    /// The device has only `value` MiB of memory when the driver asks for its size. AMD only.
+    MemoryLimit = 13, "memory-limit";
 }
 
 impl Kind {

@@ -86,7 +86,8 @@ fn write_firmware(gpu: Gpu, out: &Path) -> anyhow::Result<()> {
     let files: Vec<(String, Vec<u8>)> = match gpu {
         Gpu::Intel => xe::firmware::blobs().into_iter().map(|b| (b.path.into(), b.bytes)).collect(),
         Gpu::Amd => {
-            let files = [amd::asic::VEGA10, amd::asic::MI200].into_iter().flat_map(|a| amd::firmware::files(&a));
+            let files =
+                [amd::asic::VEGA10, amd::asic::MI200].into_iter().flat_map(|a| amd::firmware::files(&a));
             files.map(|f| (f.path, f.bytes)).collect()
         }
     };

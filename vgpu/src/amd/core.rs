@@ -127,7 +127,9 @@ impl Core {
             if idle || run.running || run.hung.is_some() || run.token.wish() != Wish::Run {
                 continue;
             }
-            if let Some(left) = run.wait_until.and_then(|t| t.checked_duration_since(now)).filter(|d| !d.is_zero()) {
+            if let Some(left) =
+                run.wait_until.and_then(|t| t.checked_duration_since(now)).filter(|d| !d.is_zero())
+            {
                 later = Some(later.map_or(left, |l| l.min(left)));
                 continue;
             }

@@ -50,11 +50,13 @@ impl Blob<'_> {
 
 /// All files that the driver asks for.
 pub fn files(asic: &Asic) -> Vec<File> {
-    let plain = |name, version, microcode, extra| Blob { name, version, microcode, extra, payload: NOTHING.to_vec() };
+    let plain =
+        |name, version, microcode, extra| Blob { name, version, microcode, extra, payload: NOTHING.to_vec() };
     // gfx_firmware_header_v1_0: feature version (46 and up needs no workaround), jump table.
     let gfx = |name, microcode| plain(name, (1, 0), microcode, vec![50, 0, 0]);
     // rlc_firmware_header_v2_0: its lists must lie somewhere.
-    let rlc = || plain("rlc", (2, 0), 100, vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 256, 4, 256, 4, 256, 4, 256]);
+    let rlc =
+        || plain("rlc", (2, 0), 100, vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 256, 4, 256, 4, 256, 4, 256]);
     // sdma_firmware_header_v1_0; from 430 on the page rings are used on Vega 10.
     let sdma = |name| plain(name, (1, 0), 440, vec![40, 0, 0, 0]);
     let mut blobs = vec![gfx("mec", 500), gfx("mec2", 500), rlc(), sdma("sdma")];
@@ -85,7 +87,8 @@ mod tests {
     fn sizes_agree() {
         for asic in [VEGA10, MI200] {
             for file in files(&asic) {
-                let word = |at: usize| u32::from_le_bytes(file.bytes[at..at + 4].try_into().unwrap()) as usize;
+                let word =
+                    |at: usize| u32::from_le_bytes(file.bytes[at..at + 4].try_into().unwrap()) as usize;
                 assert_eq!(word(0), file.bytes.len(), "{}", file.path);
                 assert!(word(4) > COMMON && word(4) <= PAYLOAD);
                 assert_eq!(word(24) + word(20), file.bytes.len(), "payload ends with the file");

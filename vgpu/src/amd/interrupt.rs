@@ -59,7 +59,8 @@ pub fn deliver(registers: &mut RegisterFile<Hook>, board: &Board, interrupt: &In
         tracing::debug!(target: "irq", ?interrupt, "the ring is off");
         return;
     }
-    let base = u64::from(registers.get(at::IH_RB_BASE)) << 8 | u64::from(registers.get(at::IH_RB_BASE_HI) & 0xff) << 40;
+    let base = u64::from(registers.get(at::IH_RB_BASE)) << 8
+        | u64::from(registers.get(at::IH_RB_BASE_HI) & 0xff) << 40;
     let size = 4u64 << ((control >> 1) & 0x1f);
     let write = u64::from(registers.get(at::IH_RB_WPTR) & !OVERFLOW) % size;
     let next = (write + ENTRY) % size;

@@ -205,7 +205,14 @@ mod tests {
     }
 
     fn map(engine: u32) -> MapQueues {
-        MapQueues { engine, extended: 0, slot: (1, 0, 0), doorbell: 0x40, descriptor: 0x1000, write_pointer: 0 }
+        MapQueues {
+            engine,
+            extended: 0,
+            slot: (1, 0, 0),
+            doorbell: 0x40,
+            descriptor: 0x1000,
+            write_pointer: 0,
+        }
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl State {
 
     fn graphics_ring(&self) -> Option<Ring> {
         let control = self.registers.get(at::CP_RB0_CNTL);
-        let base = qword(self.registers.get(at::CP_RB0_BASE), self.registers.get(at::CP_RB0_BASE_HI) & 0xff) << 8;
+        let base =
+            qword(self.registers.get(at::CP_RB0_BASE), self.registers.get(at::CP_RB0_BASE_HI) & 0xff) << 8;
         if base == 0 {
             return None;
         }

@@ -1,8 +1,8 @@
 //! Places where trouble on purpose comes in; see [`crate::inject`].
 
+use super::address::Va;
 use super::core::Core;
 use super::queue::{End, Hung, Job};
-use super::address::Va;
 use super::vm::{Cause, PageFault};
 use crate::counters::Counter;
 use crate::inject::{Kind, Strike};

@@ -138,7 +138,8 @@ fn execute(core: &Core, job: &mut Job, run: &RunMemory<'_>, packet: &Packet) -> 
         }
         Packet::DmaData { from, to, len } => match from {
             Place::Immediate(value) => {
-                let block: Vec<u8> = (*value as u32).to_le_bytes().into_iter().cycle().take(*len as usize).collect();
+                let block: Vec<u8> =
+                    (*value as u32).to_le_bytes().into_iter().cycle().take(*len as usize).collect();
                 mem::write(run, run.at(*to), &block)?;
             }
             Place::Memory(from) => {

@@ -232,9 +232,8 @@ pub struct Unknown {
 
 /// Operations that change nothing the model knows of: cache control, shader state, synchronisation of stages that
 /// run one after the other here anyway.
-const IGNORED: [u32; 16] = [
-    0x10, 0x11, 0x12, 0x28, 0x42, 0x43, 0x46, 0x4a, 0x4f, 0x58, 0x59, 0x84, 0x86, 0x8b, 0x90, 0x9b,
-];
+const IGNORED: [u32; 16] =
+    [0x10, 0x11, 0x12, 0x28, 0x42, 0x43, 0x46, 0x4a, 0x4f, 0x58, 0x59, 0x84, 0x86, 0x8b, 0x90, 0x9b];
 
 fn address(low: u32, high: u32) -> u64 {
     qword(low, high & 0xffff)
@@ -304,7 +303,10 @@ pub fn decode(code: u32, w: &[u32]) -> Result<Packet, Unknown> {
             };
             Packet::DmaData { from, to: address(w[3], w[4]), len: u64::from(w[5] & 0x3ff_ffff) }
         }
-        0x22 => Packet::CondExec { at: address(w[0], w[1]) & !3, count: u64::from(w.get(3).unwrap_or(&0) & 0x3fff) },
+        0x22 => Packet::CondExec {
+            at: address(w[0], w[1]) & !3,
+            count: u64::from(w.get(3).unwrap_or(&0) & 0x3fff),
+        },
         0x98 => Packet::InvalidateTlbs { pasid: (w[0] >> 5) & 0xffff, all_hubs: (w[0] >> 4) & 1 == 1 },
         0xa0 => Packet::SetResources { vmids: w[0] as u16 },
         0xa2 => Packet::MapQueues(MapQueues::new(w)),
@@ -387,7 +389,10 @@ mod tests {
     fn scheduling() {
         let map = MapQueues::new(&[1 << 29 | 1 << 26 | 1 << 2 | 1 << 4, 0x1008, 0x2000, 1, 0x3000, 0x7f]);
         assert_eq!(map.sdma(), Some(1));
-        assert_eq!((map.doorbell, map.descriptor, map.write_pointer), (0x1008, 0x1_0000_2000, 0x7f_0000_3000));
+        assert_eq!(
+            (map.doorbell, map.descriptor, map.write_pointer),
+            (0x1008, 0x1_0000_2000, 0x7f_0000_3000)
+        );
         assert_eq!(MapQueues { extended: 0, engine: 3, ..map }.sdma(), Some(1));
         assert_eq!(MapQueues { extended: 0, engine: 0, ..map }.sdma(), None);
         let chosen = MapQueues::new(&[1 << 18 | 2 << 16 | 3 << 13, 0, 0, 0, 0, 0]);

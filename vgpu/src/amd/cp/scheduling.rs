@@ -140,7 +140,8 @@ pub fn run_list(core: &Core, run: &RunMemory<'_>, base: u64, count: u64) -> Resu
     unload_all(core, false)?;
     let mut bytes = vec![0; count as usize * 4];
     mem::read(run, run.at(base), &mut bytes)?;
-    let words: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let words: Vec<u32> =
+        bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let (processes, problem) = runlist::parse(&words);
     if let Some(problem) = problem {
         crate::amd::trouble::unknown_packet(core, &problem);
@@ -182,7 +183,13 @@ fn place(core: &Core, process: &Process) -> u32 {
 }
 
 /// Starts a queue of a process.
-fn start(core: &Core, run: &RunMemory<'_>, process: &Process, slot: u32, map: &MapQueues) -> Result<(), MemoryStop> {
+fn start(
+    core: &Core,
+    run: &RunMemory<'_>,
+    process: &Process,
+    slot: u32,
+    map: &MapQueues,
+) -> Result<(), MemoryStop> {
     let mut words = [0; DESCRIPTOR];
     for (i, word) in words.iter_mut().enumerate() {
         // Descriptors of SDMA queues are shorter, but lie in the middle of a buffer.

@@ -69,8 +69,12 @@ pub fn table(asic: &'static Asic) -> Table<Hook> {
             Def::new("MM_DATA", at::MM_DATA, H(Hook::Window)),
             Def::new("PCIE_DATA2", at::PCIE_DATA2, H(Hook::Network)),
             row("BIOS_SCRATCH", at::BIOS_SCRATCH_0, 16, Ram),
-            Def::new("ATC_VMID_PASID_MAPPING_UPDATE_STATUS", at::ATC_VMID_PASID_MAPPING_UPDATE_STATUS, ReadOnly)
-                .reset(!0),
+            Def::new(
+                "ATC_VMID_PASID_MAPPING_UPDATE_STATUS",
+                at::ATC_VMID_PASID_MAPPING_UPDATE_STATUS,
+                ReadOnly,
+            )
+            .reset(!0),
             row("ATC_VMID_PASID_MAPPING", at::ATC_VMID0_PASID_MAPPING, VMIDS, Ram),
             Def::new("RCC_CONFIG_MEMSIZE", at::RCC_CONFIG_MEMSIZE, H(Hook::MemorySize)),
             Def::new("GPU_HDP_FLUSH_DONE", at::GPU_HDP_FLUSH_DONE, ReadOnly).reset(!0),
@@ -84,6 +88,11 @@ pub fn table(asic: &'static Asic) -> Table<Hook> {
             Def::new("MP0_SMN_C2PMSG_33", at::MP0_SMN_C2PMSG_33, ReadOnly).reset(1 << 31),
         ],
     );
+    let storage =
+        [("MM_INDEX", at::MM_INDEX), ("MM_INDEX_HI", at::MM_INDEX_HI), ("PCIE_INDEX2", at::PCIE_INDEX2)];
+    for (name, address) in storage {
+        table.block("", 0, &[Def::new(name, address, Ram)]);
+    }
     if asic.retry_cam {
         table.block("", 0, &[Def::new("IH_RETRY_CAM_ACK", at::IH_RETRY_CAM_ACK, H(Hook::RetryAcknowledge))]);
     }
@@ -96,6 +105,9 @@ pub fn table(asic: &'static Asic) -> Table<Hook> {
         add_sdma(&mut table, asic, engine);
     }
     add_names(&mut table, asic);
+    if asic.graphics {
+        add_context(&mut table);
+    }
     table
 }
 
@@ -184,6 +196,15 @@ fn add_sdma(table: &mut Table<Hook>, asic: &Asic, engine: usize) {
     }
 }
 
+/// The state of the graphics pipeline. The driver clears it in whole ranges, holes included.
+fn add_context(table: &mut Table<Hook>) {
+    for address in 0xa000..0xa400 {
+        if table.get(address).is_none() {
+            table.block("", 0, &[Def::new("GC.CONTEXT", address, Ram)]);
+        }
+    }
+}
+
 /// Adds the registers of a text of lines `ADDRESS NAME`, in hexadecimal dwords; `#` starts a comment.
 fn add_names(table: &mut Table<Hook>, asic: &Asic) {
     let text = NAMES.iter().find(|(name, _)| *name == asic.name).map_or("", |(_, text)| text);
@@ -207,7 +228,10 @@ mod tests {
             let table = table(asic);
             assert_eq!(table.get(at::BIOS_SCRATCH_0 + 7).unwrap().reset, 0x200);
             assert_eq!(table.name(asic.sdma_ring(1, 0)), "SDMA1.GFX_RB_CNTL");
-            assert_eq!(table.name(asic.mm.contexts + at::hub::INVALIDATE_REQ + 17), "MMHUB.VM_INVALIDATE_REQ(17)");
+            assert_eq!(
+                table.name(asic.mm.contexts + at::hub::INVALIDATE_REQ + 17),
+                "MMHUB.VM_INVALIDATE_REQ(17)"
+            );
         }
     }
 

@@ -35,7 +35,8 @@ pub fn step(core: &Core, engine: usize, job: &mut Job) -> Result<(), End> {
     let needs = packet::needs(words[0]);
     stream.words(&run, 1, &mut words[1..needs])?;
     let (packet, length) = packet::decode(&words, core.asic.wide_copies).map_err(|unknown| {
-        let why = format!("sdma operation {:#x} sub {:#x}", unknown.header & 0xff, (unknown.header >> 8) & 0xff);
+        let why =
+            format!("sdma operation {:#x} sub {:#x}", unknown.header & 0xff, (unknown.header >> 8) & 0xff);
         trouble::unknown_packet(core, &why);
         End::Hung(Hung::Soft(why))
     })?;
@@ -168,7 +169,12 @@ fn copy(core: &Core, job: &mut Job, run: &RunMemory<'_>, from: u64, to: u64, len
                 job.cursor.until = Some(Instant::now() + Duration::from_micros(value.into()));
             }
             Some(Strike { kind: Kind::CopyError, .. }) => {
-                let fault = PageFault { owner: run.owner, va: run.at(to), access: Access::Write, cause: Cause::NotValid };
+                let fault = PageFault {
+                    owner: run.owner,
+                    va: run.at(to),
+                    access: Access::Write,
+                    cause: Cause::NotValid,
+                };
                 return Err(trouble::memory_error(core, job, &fault));
             }
             Some(_) => return Err(End::Hung(Hung::Soft("a copy that never completes".into()))),
@@ -210,7 +216,13 @@ fn copy_pieces(
     Ok(())
 }
 
-fn write_words(job: &mut Job, run: &RunMemory<'_>, stream: &Stream, to: u64, count: u64) -> Result<(), MemoryStop> {
+fn write_words(
+    job: &mut Job,
+    run: &RunMemory<'_>,
+    stream: &Stream,
+    to: u64,
+    count: u64,
+) -> Result<(), MemoryStop> {
     while job.cursor.done < count {
         let done = job.cursor.done;
         let part = (count - done).min(PIECE / 4);
@@ -223,7 +235,14 @@ fn write_words(job: &mut Job, run: &RunMemory<'_>, stream: &Stream, to: u64, cou
     Ok(())
 }
 
-fn fill(job: &mut Job, run: &RunMemory<'_>, to: u64, pattern: u32, width: u64, len: u64) -> Result<(), MemoryStop> {
+fn fill(
+    job: &mut Job,
+    run: &RunMemory<'_>,
+    to: u64,
+    pattern: u32,
+    width: u64,
+    len: u64,
+) -> Result<(), MemoryStop> {
     let bytes = pattern.to_le_bytes();
     let block: Vec<u8> = bytes[..width as usize].iter().copied().cycle().take(PIECE as usize).collect();
     while job.cursor.done < len {
@@ -236,7 +255,13 @@ fn fill(job: &mut Job, run: &RunMemory<'_>, to: u64, pattern: u32, width: u64, l
 }
 
 /// Changes memory in one step, also as the guest's processors see it; tells whether it changed.
-fn atomic(run: &RunMemory<'_>, operation: Operation, at: u64, operand: u64, compare: u64) -> Result<bool, End> {
+fn atomic(
+    run: &RunMemory<'_>,
+    operation: Operation,
+    at: u64,
+    operand: u64,
+    compare: u64,
+) -> Result<bool, End> {
     use std::sync::atomic::Ordering::SeqCst;
     let _permit = run.enter()?;
     let span = run.translate(run.at(at), Access::Atomic)?;

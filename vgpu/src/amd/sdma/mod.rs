@@ -1,8 +1,8 @@
 //! SDMA engines: packets and their execution.
 
-mod atomic;
-mod execute;
-mod packet;
+pub mod atomic;
+pub mod execute;
+pub mod packet;
 
 pub use execute::step;
 pub use packet::Test;

@@ -233,10 +233,7 @@ mod tests {
     fn packets_of_user_queues() {
         let copy = d(&[1, 0xf_ffff, 0, 0x1000, 0x7f, 0x2000, 0x7e]).unwrap();
         assert_eq!(copy, (Packet::Copy { from: 0x7f_0000_1000, to: 0x7e_0000_2000, len: 1 << 20 }, 7));
-        assert_eq!(
-            d(&[2, 0x10, 1, 2, 5, 6, 7]).unwrap(),
-            (Packet::Write { to: 0x1_0000_0010, count: 3 }, 7)
-        );
+        assert_eq!(d(&[2, 0x10, 1, 2, 5, 6, 7]).unwrap(), (Packet::Write { to: 0x1_0000_0010, count: 3 }, 7));
         assert_eq!(d(&[5, 0x10, 1, 9]).unwrap(), (Packet::Fence { to: 0x1_0000_0010, value: 9 }, 4));
         assert_eq!(d(&[6, 0xf000_0005]).unwrap(), (Packet::Trap { context: 5 }, 2));
         assert_eq!(d(&[3 << 16]).unwrap(), (Packet::Nop, 4));
@@ -265,7 +262,10 @@ mod tests {
             d(&[14, 0xf000_28a3, 1]).unwrap(),
             (Packet::RegisterWrite { register: 0x28a3, value: 1 }, 3)
         );
-        assert_eq!(d(&[9, 0x10, 0, 1, 8]).unwrap(), (Packet::Conditional { at: 0x10, reference: 1, count: 8 }, 5));
+        assert_eq!(
+            d(&[9, 0x10, 0, 1, 8]).unwrap(),
+            (Packet::Conditional { at: 0x10, reference: 1, count: 8 }, 5)
+        );
         assert!(matches!(d(&[13 | 2 << 8, 0x18, 0]).unwrap().0, Packet::Timestamp { to: Some(0x18) }));
     }
 

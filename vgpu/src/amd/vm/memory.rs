@@ -161,7 +161,8 @@ impl Space for RunMemory<'_> {
     type Error = MemoryStop;
 
     fn translate(&self, at: Va, access: Access) -> Result<Span, MemoryStop> {
-        let nowhere = |target: Target| MemoryStop::Broken(format!("{at:?} leads to {target:?}: no memory there"));
+        let nowhere =
+            |target: Target| MemoryStop::Broken(format!("{at:?} leads to {target:?}: no memory there"));
         if let Va::Mc(mc) = at {
             if let Some(target) = self.aperture(mc) {
                 return self.memory.resolve(target).ok_or_else(|| nowhere(target));
@@ -186,7 +187,7 @@ impl Space for RunMemory<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::amd::vm::testing::{Setup, FRAME, GART};
+    use crate::amd::vm::testing::{FRAME, GART, Setup};
     use crate::mem;
 
     const VA: u64 = 0x7f00_0000_0000;

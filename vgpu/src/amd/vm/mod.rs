@@ -5,7 +5,7 @@ mod hive;
 mod hub;
 mod memory;
 mod tlb;
-mod walk;
+pub mod walk;
 
 pub use entry::{Entry, Target};
 pub use hive::Hive;

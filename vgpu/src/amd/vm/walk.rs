@@ -84,7 +84,8 @@ pub fn walk(tables: &impl Tables, root: Entry, shape: Shape, va: GpuVa) -> Resul
         let index = (va.0 >> shift) & ((1 << bits) - 1);
         let at = table.target(PAGE).plus(index * 8);
         let entry = tables.load(at).ok_or(Cause::NotValid)?;
-        let ends = if shift == last { !(entry.further() && last > PAGE) } else { shift < last || entry.leaf() };
+        let ends =
+            if shift == last { !(entry.further() && last > PAGE) } else { shift < last || entry.leaf() };
         if ends {
             return Leaf::new(entry, shift);
         }

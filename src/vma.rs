@@ -195,7 +195,9 @@ mod tests {
             let vma = parse_line(line.as_bytes()).unwrap();
             assert_eq!((vma.kind(), vma.is_movable()), (kind, movable), "{line}");
         }
-        for line in ["", "garbage", "1000-2000", "1000-2000 rw 0 0 0", "x-y rw-p 0 0 0 ", "2000-1000 rw-p 0 0 0 "] {
+        for line in
+            ["", "garbage", "1000-2000", "1000-2000 rw 0 0 0", "x-y rw-p 0 0 0 ", "2000-1000 rw-p 0 0 0 "]
+        {
             assert_eq!(parse_line(line.as_bytes()), None, "{line:?}");
         }
     }

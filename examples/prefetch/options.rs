@@ -62,7 +62,9 @@ impl Options {
 }
 
 fn size(text: &str) -> Result<usize> {
-    let refuse = |why: &str| anyhow::anyhow!("--size {text}: {why}; write bytes or a binary multiple such as 64M or 2G");
+    let refuse = |why: &str| {
+        anyhow::anyhow!("--size {text}: {why}; write bytes or a binary multiple such as 64M or 2G")
+    };
     let (digits, shift) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 10),
         Some((at, 'm' | 'M')) => (&text[..at], 20),

@@ -11,6 +11,7 @@
 //! | [`xe`] | `drm/xe_drm.h` | Intel xe: VMs, bind and prefetch, madvise, exec queues, fences |
 //! | [`kfd`] | `linux/kfd_ioctl.h` | AMD KFD: SVM, XNACK, processes, memory, queues, events, SMI |
 //! | [`pagemap_scan`] | `linux/fs.h` | `PAGEMAP_SCAN`: where the pages of a process are |
+//! | [`procmap_query`] | `linux/fs.h` | `PROCMAP_QUERY`: what is mapped at an address |
 //! | [`userfaultfd`] | `linux/userfaultfd.h` | page faults handled in userspace |
 //!
 //! "Since" notes name the kernel release that introduced an item; a kernel without it answers as the notes of the call say.
@@ -34,6 +35,7 @@ pub mod abi;
 pub mod drm;
 pub mod kfd;
 pub mod pagemap_scan;
+pub mod procmap_query;
 pub mod userfaultfd;
 pub mod xe;
 
@@ -41,5 +43,10 @@ pub use abi::IoctlArg;
 
 /// Everything defined on this floor, for the ABI test.
 #[doc(hidden)]
-pub const TABLES: &[&[abi::Table]] =
-    &[drm::TABLES, kfd::TABLES, &[pagemap_scan::TABLE], userfaultfd::TABLES, xe::TABLES];
+pub const TABLES: &[&[abi::Table]] = &[
+    drm::TABLES,
+    kfd::TABLES,
+    &[pagemap_scan::TABLE, procmap_query::TABLE],
+    userfaultfd::TABLES,
+    xe::TABLES,
+];

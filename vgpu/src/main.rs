@@ -157,7 +157,7 @@ fn run(options: &Serve) -> anyhow::Result<()> {
     }
     println!("listening {count}");
     std::io::stdout().flush()?;
-    serve_all(&devices)?;
+    let served = serve_all(&devices);
     if let Some(path) = &options.unknown {
         let mut text = String::new();
         for (_, function, _) in &devices {
@@ -165,7 +165,7 @@ fn run(options: &Serve) -> anyhow::Result<()> {
         }
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    served
 }
 
 type Served = (Listener, Arc<Function>, tracing::Span);

@@ -78,7 +78,8 @@ fn discovered() -> Vec<Subject> {
             driver: gpu.driver(),
             // The device under test first, then its peers.
             gpus: Arc::new(move || {
-                let mut gpus: Vec<Gpu> = Gpu::discover().map_err(|error| error.to_string())?.into_iter().collect();
+                let mut gpus: Vec<Gpu> =
+                    Gpu::discover().map_err(|error| error.to_string())?.into_iter().collect();
                 if index >= gpus.len() {
                     return Err(format!("device {index} has gone"));
                 }

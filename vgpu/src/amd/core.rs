@@ -8,7 +8,7 @@ use super::faults;
 use super::interrupt::{self, Interrupt};
 use super::queue::{End, EngineId, Hung, Job, QueueId, Ring};
 use super::state::State;
-use super::vm::{Memory, MemoryStop, Owner, PageFault, RunMemory};
+use super::vm::{HubId, Memory, MemoryStop, Owner, PageFault, RunMemory};
 use crate::board::Board;
 use crate::counters::Counter;
 use crate::engine::{RunToken, Waker, Wish};
@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// Memory as VMID 0 sees it, for work that nobody cancels.
-    pub fn kernel_memory<'a>(&'a self, hub: super::vm::HubId, token: &'a RunToken) -> RunMemory<'a> {
+    pub fn kernel_memory<'a>(&'a self, hub: HubId, token: &'a RunToken) -> RunMemory<'a> {
         RunMemory { memory: &self.memory, owner: Owner::kernel(hub), token }
     }
 
@@ -183,7 +183,7 @@ impl Core {
         let token = RunToken::new();
         let run = RunMemory { memory: &self.memory, owner: ring.owner, token: &token };
         let at = run.at(ring.report);
-        let result = if ring.owner.hub == super::vm::HubId::Mm {
+        let result = if ring.owner.hub == HubId::Mm {
             mem::write64(&run, at, ring.read * 4)
         } else {
             mem::write32(&run, at, (ring.read % ring.size) as u32)
@@ -214,6 +214,14 @@ impl Core {
         state.registers.set(status, faults::status(fault));
         self.interrupt(state, &faults::interrupt(fault, ring.pasid, number));
         retry
+    }
+
+    /// Drops kept translations and waits until no access uses them any more, unless that is ordered to be skipped.
+    pub fn invalidate(&self, hub: HubId, vmids: u16) {
+        self.board.counters.add(Counter::Invalidations, 1);
+        if self.board.strike(&[Kind::InvalidationSkip], &[]).is_none() {
+            self.memory.invalidate(hub, vmids);
+        }
     }
 
     /// Makes an engine let go of the given queues and forgets how it handled them. `wait`: returns only when no

@@ -5,7 +5,6 @@ use super::queue::QueueId;
 use super::registers::{Hook, at};
 use super::state::State;
 use super::vm::{ApertureField, HubId};
-use crate::counters::Counter;
 use crate::inject::Kind;
 
 /// Where the frame buffer aperture starts; far from guest memory and from the GART.
@@ -97,8 +96,7 @@ pub fn write(core: &Core, address: u32, value: u32, engine: bool) {
         }
         Hook::Invalidate(hub) => {
             state.registers.set(address, value);
-            core.board.counters.add(Counter::Invalidations, 1);
-            core.memory.invalidate(hub, value as u16);
+            core.invalidate(hub, value as u16);
         }
         Hook::Context { hub, field, first } => {
             state.registers.set(address, value);

@@ -5,25 +5,18 @@ use super::core::Core;
 use super::queue::{End, Hung, Job};
 use super::vm::{Cause, PageFault};
 use crate::counters::Counter;
-use crate::inject::{Kind, Strike};
+use crate::inject::{self, Kind, Strike};
 use crate::mem::Access;
 
-/// Filter values of the kinds that concern queues: whose queue.
-pub mod side {
-    /// A queue of the driver.
-    pub const DRIVER: u32 = 1;
-    /// A queue of a process.
-    pub const PROCESS: u32 = 2;
-}
-
-fn side(kernel: bool) -> u32 {
-    if kernel { side::DRIVER } else { side::PROCESS }
+/// Whose queue it is, as a filter value.
+pub fn whose(kernel: bool) -> u32 {
+    if kernel { inject::KERNEL } else { inject::PROCESS }
 }
 
 /// A batch starts.
 pub fn batch(core: &Core, job: &Job, kernel: bool) -> Result<(), End> {
     core.board.counters.add(Counter::Batches, 1);
-    match core.board.strike(&[Kind::JobHang, Kind::JobError], &[side(kernel)]) {
+    match core.board.strike(&[Kind::JobHang, Kind::JobError], &[whose(kernel)]) {
         None => Ok(()),
         Some(Strike { kind: Kind::JobHang, value: 1 }) => {
             Err(End::Hung(Hung::Hard("a batch that hangs and cannot be preempted".into())))
@@ -40,7 +33,7 @@ pub fn batch(core: &Core, job: &Job, kernel: bool) -> Result<(), End> {
 
 /// A fence is about to be written; `true` when it gets lost.
 pub fn fence(core: &Core, kernel: bool) -> bool {
-    core.board.strike(&[Kind::FenceLose], &[side(kernel)]).is_some()
+    core.board.strike(&[Kind::FenceLose], &[whose(kernel)]).is_some()
 }
 
 /// A memory error: reported as a fault that nothing repeats, and the queue stops.

@@ -48,10 +48,12 @@ kinds! {
     FaultAnswerLose = 10, "fault-answer-lose";
     /// An interrupt message is lost.
     InterruptLose = 11, "interrupt-lose";
-    /// A fence is not written. AMD only. Filter: 1 queues of the driver, 2 queues of processes.
-    FenceLose = 12, "fence-lose";
+    /// An invalidation of translations is answered but not carried out. Needs the profile's `tlb`.
+    InvalidationSkip = 12, "invalidation-skip";
+    /// A fence is not written. AMD only. Filter: whose queue.
+    FenceLose = 13, "fence-lose";
     /// The device has only `value` MiB of memory when the driver asks for its size. AMD only.
-    MemoryLimit = 13, "memory-limit";
+    MemoryLimit = 14, "memory-limit";
 }
 
 impl Kind {

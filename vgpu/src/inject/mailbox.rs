@@ -7,9 +7,9 @@ use crate::counters::{Counter, Counters};
 use crate::pci::Capability;
 
 /// Where the capability starts in configuration space.
-pub const MAILBOX_AT: u8 = 0x60;
+const MAILBOX_AT: u8 = 0x60;
 /// Its length in bytes.
-pub const MAILBOX_LEN: u8 = 0x30;
+const MAILBOX_LEN: u8 = 0x30;
 
 const SIGNATURE: u32 = u32::from_le_bytes(*b"VGPU");
 const VERSION: u8 = 1;

@@ -7,7 +7,7 @@ mod order;
 
 pub use injector::{Injector, Strike};
 pub use kind::Kind;
-pub use mailbox::{MAILBOX_AT, MAILBOX_LEN, Mailbox, Request};
+pub use mailbox::{Mailbox, Request};
 pub use order::{Order, Spec};
 
 /// Filter values of the copy kinds: the direction of the copy.

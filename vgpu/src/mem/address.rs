@@ -7,9 +7,6 @@ use std::fmt;
 /// The implementations are newtypes made by [`address_space!`](crate::address_space); nothing converts between
 /// two spaces except a translation.
 pub trait Address: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
-    /// The number inside the space.
-    fn get(self) -> u64;
-
     /// The address `bytes` further on; wraps at the end of the 64-bit range, where no translation succeeds.
     fn plus(self, bytes: u64) -> Self;
 }
@@ -23,10 +20,6 @@ macro_rules! address_space {
         pub struct $name(pub u64);
 
         impl $crate::mem::Address for $name {
-            fn get(self) -> u64 {
-                self.0
-            }
-
             fn plus(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
             }

@@ -135,7 +135,8 @@ impl ServerBackend for Backend {
     ) -> io::Result<()> {
         // Without a descriptor it is the BAR of another device, which is reached as a peer.
         let Some(file) = fd else { return Ok(()) };
-        tracing::debug!(target: "pci", address, size, offset, ?flags, "guest memory");
+        let (at, bytes) = (format_args!("{address:#x}"), format_args!("{size:#x}"));
+        tracing::debug!(target: "pci", at, bytes, offset, ?flags, "guest memory");
         let writable = flags.contains(DmaMapFlags::WRITE);
         self.function.map_dma(Dma(address), file, offset, size, writable)
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::core::{BAR0_SIZE, Core, GGTT_OFFSET};
 use super::engine::{EngineRunner, Postman};
 use super::mmio;
-use super::registers;
 use super::topology::{ENGINES, MEDIA};
 use crate::board::Board;
 use crate::coverage::Coverage;
@@ -14,13 +13,11 @@ use crate::device::Device;
 use crate::engine::Worker;
 use crate::pci::{Bar, Capability, Identity, Layout, Window};
 use crate::profile::Profile;
-use crate::regs::RegisterFile;
 
 /// A GPU of the Battlemage kind.
 #[derive(Debug)]
 pub struct XeDevice {
     core: Arc<Core>,
-    profile: Profile,
     layout: Layout,
     _workers: Vec<Worker>,
 }
@@ -42,7 +39,7 @@ impl XeDevice {
         }
         workers.push(Worker::spawn("postman", core.postman.clone(), Postman::new(core.clone()))?);
         let layout = layout(&core);
-        Ok(XeDevice { core, profile: profile.clone(), layout, _workers: workers })
+        Ok(XeDevice { core, layout, _workers: workers })
     }
 }
 
@@ -92,7 +89,7 @@ impl Device for XeDevice {
             let at = offset + i as u32;
             if dword.0 != at & !3 {
                 dword = (at & !3, mmio::read(&self.core, &mut state, at & !3));
-                tracing::trace!(target: "mmio", name = %state.registers.table().name(dword.0), at = dword.0, value = dword.1, "read");
+                tracing::trace!(target: "mmio", name = %state.registers.table().name(dword.0), at = format_args!("{:#x}", dword.0), value = format_args!("{:#x}", dword.1), "read");
             }
             *byte = dword.1.to_le_bytes()[(at & 3) as usize];
         }
@@ -108,7 +105,13 @@ impl Device for XeDevice {
         for (i, bytes) in from.chunks_exact(4).enumerate() {
             let at = offset + i as u32 * 4;
             let value = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            tracing::trace!(target: "mmio", name = %state.registers.table().name(at), at, value, "write");
+            tracing::trace!(
+                target: "mmio",
+                name = %state.registers.table().name(at),
+                at = format_args!("{at:#x}"),
+                value = format_args!("{value:#x}"),
+                "write"
+            );
             mmio::write(&self.core, &mut state, at, value);
         }
     }
@@ -139,9 +142,9 @@ impl Device for XeDevice {
     }
 }
 
-impl XeDevice {
-    /// The registers of this profile, for listings.
-    pub fn registers(&self) -> RegisterFile<registers::Key> {
-        RegisterFile::new(registers::table(&self.profile, self.core.memory.vram.size()))
+impl Drop for XeDevice {
+    /// Ends what runs, so that the engine threads can end.
+    fn drop(&mut self) {
+        self.halt();
     }
 }

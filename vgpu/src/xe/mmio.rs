@@ -142,7 +142,8 @@ fn upload(state: &mut State, unit: usize, value: u32) {
     if control & DMA_START != 0 {
         let get = |at| state.registers.get(base + at);
         let from = u64::from(get(DMA_ADDR_0_LOW)) | u64::from(get(DMA_ADDR_0_HIGH)) << 32;
-        tracing::info!(target: "mmio", unit, from, size = get(DMA_COPY_SIZE), control, "firmware upload");
+        let (from, control_bits) = (format_args!("{from:#x}"), format_args!("{control:#x}"));
+        tracing::info!(target: "mmio", unit, from, size = get(DMA_COPY_SIZE), control_bits, "firmware upload");
         if control & DMA_TO_GUC != 0 {
             state.gucs[unit].start();
             state.registers.set(base + GUC_STATUS, STATUS_READY);

@@ -154,7 +154,6 @@ fn execute(core: &Core, job: &mut Job, run: &RunMemory<'_>, packet: &Packet) -> 
             }
         }
         Packet::InvalidateTlbs { pasid, all_hubs } => {
-            core.board.counters.add(Counter::Invalidations, 1);
             invalidate(core, *pasid, *all_hubs);
         }
         Packet::SetResources { vmids } => core.lock().scheduler.set_vmids(*vmids),
@@ -192,6 +191,6 @@ fn invalidate(core: &Core, pasid: u32, all_hubs: bool) {
             let mapped = (1..16).filter(|slot| state.pasid(Owner { hub: *hub, slot: *slot }) == pasid);
             scheduled.chain(mapped).fold(0u16, |mask, slot| mask | 1 << slot)
         };
-        core.memory.invalidate(*hub, vmids);
+        core.invalidate(*hub, vmids);
     }
 }

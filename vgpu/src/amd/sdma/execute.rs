@@ -162,7 +162,8 @@ fn copy(core: &Core, job: &mut Job, run: &RunMemory<'_>, from: u64, to: u64, len
         job.cursor.asked = true;
         tracing::trace!(target: "sdma", id = ?job.id, from, to, len, "copy");
         let kinds = [Kind::CopySkip, Kind::CopyError, Kind::CopyHang, Kind::CopySlow];
-        match core.board.strike(&kinds, &[classify(source, target)]) {
+        let (way, whose) = (classify(source, target), trouble::whose(State::is_kernel(&job.ring)));
+        match core.board.strike(&kinds, &[way, whose, way | whose]) {
             None => {}
             Some(Strike { kind: Kind::CopySkip, .. }) => return Ok(()),
             Some(Strike { kind: Kind::CopySlow, value }) => {
@@ -176,6 +177,9 @@ fn copy(core: &Core, job: &mut Job, run: &RunMemory<'_>, from: u64, to: u64, len
                     cause: Cause::NotValid,
                 };
                 return Err(trouble::memory_error(core, job, &fault));
+            }
+            Some(Strike { value: 1, .. }) => {
+                return Err(End::Hung(Hung::Hard("a copy that hangs and cannot be preempted".into())));
             }
             Some(_) => return Err(End::Hung(Hung::Soft("a copy that never completes".into()))),
         }

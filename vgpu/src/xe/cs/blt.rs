@@ -128,7 +128,16 @@ impl Exec {
         ] {
             counters.add(counter, bytes);
         }
-        tracing::debug!(target: "job", engine = env.engine.name, ?r, ?traffic, "copy");
+        tracing::debug!(
+            target: "job",
+            engine = env.engine.name,
+            from = format_args!("{:#x}", r.source),
+            to = format_args!("{:#x}", r.target),
+            width = format_args!("{:#x}", r.width),
+            rows = r.rows,
+            ?traffic,
+            "copy"
+        );
         Ok(())
     }
 

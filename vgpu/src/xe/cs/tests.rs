@@ -215,6 +215,64 @@ fn stale_translation_until_invalidated() {
 }
 
 #[test]
+fn skipped_invalidation_is_answered_all_the_same() {
+    let mut t = one(COPY);
+    t.map_hole();
+    t.batch(&[op::store(HOLE, 1)]);
+    t.bench.more(t.owner).unmap(HOLE);
+    t.bench.core.board.injector.arm(Order { times: 2, ..Order::next(Kind::InvalidationSkip) });
+    for request in [vec![0x7000, 5, 1, 1, HOLE as u32, (HOLE >> 32) as u32, 0], vec![0x7002, 6]] {
+        t.bench.send(&request);
+        assert_eq!(t.bench.events(), [(0x7001, vec![request[1]])]);
+    }
+    t.batch(&[op::store(HOLE, 2)]);
+    assert_eq!((t.hole(), t.bench.events().len()), (2, 0), "the old translation is still in use");
+}
+
+/// Real engine threads, with the driver disabling, enabling and invalidating all the time: every instruction is
+/// executed exactly once.
+#[test]
+fn interrupted_work_is_done_exactly_once() {
+    const ROUNDS: u32 = 30;
+    const LENGTH: u32 = 400;
+    let batch_of = |id: u32| 0x10_0000 + 0x1_0000 * u64::from(id);
+    let mut bench = Bench::new();
+    let owner = bench.process(1);
+    let contexts = [(1, COPY, OUT), (2, COMPUTE, OUT + 64), (3, COPY, OUT + 128)];
+    let mut images = Vec::new();
+    for (id, class, counter) in contexts {
+        let lrca = bench.context(id, class, owner);
+        let batch = [op::increment(VA + counter).repeat(LENGTH as usize), vec![END]].concat();
+        bench.batch(batch_of(id), &batch);
+        images.push(lrca);
+    }
+    let workers = bench.start();
+    for round in 0..ROUNDS {
+        for (i, (id, _, _)) in contexts.into_iter().enumerate() {
+            bench.submit(id, images[i], &op::start(VA + batch_of(id)));
+        }
+        for (id, _, _) in contexts {
+            bench.send(&[0x1001, id, 0]);
+            bench.send(&[0x7000, round + 1, 1, 1, 0, 0, 0x1b]);
+            while !bench.events().contains(&(0x1002, vec![id, 0])) {
+                std::thread::yield_now();
+            }
+            bench.send(&[0x1001, id, 1]);
+        }
+    }
+    let start = std::time::Instant::now();
+    for (_, _, counter) in contexts {
+        while bench.load(counter) < ROUNDS * LENGTH {
+            assert!(start.elapsed().as_secs() < 60, "stands at {}", bench.load(counter));
+            std::thread::yield_now();
+        }
+    }
+    drop(workers);
+    let done: Vec<u32> = contexts.iter().map(|(_, _, counter)| bench.load(*counter)).collect();
+    assert_eq!(done, [ROUNDS * LENGTH; 3]);
+}
+
+#[test]
 fn flush_in_the_stream_drops_translations() {
     let mut t = one(COPY);
     t.map_hole();

@@ -3,6 +3,7 @@
 use super::Firmware;
 use super::outbox::Hex;
 use crate::counters::Counter;
+use crate::inject::Kind;
 use crate::xe::memory::{GgttSpace, PpgttVa};
 use crate::xe::registers::HUC_KERNEL_LOAD_INFO;
 use crate::xe::topology::MEDIA_OFFSET;
@@ -76,7 +77,9 @@ fn invalidate(firmware: &mut Firmware<'_>, m: &[u32]) -> u32 {
             let start = PpgttVa(u64::from(m[4]) | u64::from(m[5]) << 32);
             let len = 0x1000u64.checked_shl(m[6]).unwrap_or(u64::MAX);
             let asid = m[3] & 0xf_ffff;
-            memory.gate.exclusive(|| memory.tlb.invalidate_range(asid, start, len));
+            if firmware.carries_out_invalidation() {
+                memory.gate.exclusive(|| memory.tlb.invalidate_range(asid, start, len));
+            }
             firmware.invalidated(m[1]);
         }
         // The model keeps no translations of the global table.
@@ -92,8 +95,14 @@ fn invalidate(firmware: &mut Firmware<'_>, m: &[u32]) -> u32 {
 impl Firmware<'_> {
     fn invalidate_everything(&mut self, number: u32) {
         let memory = &self.core.memory;
-        memory.gate.exclusive(|| memory.tlb.invalidate_all());
+        if self.carries_out_invalidation() {
+            memory.gate.exclusive(|| memory.tlb.invalidate_all());
+        }
         self.invalidated(number);
+    }
+
+    fn carries_out_invalidation(&self) -> bool {
+        self.core.board.strike(&[Kind::InvalidationSkip], &[]).is_none()
     }
 
     /// Tells the driver that an invalidation is complete; some carry a number that wants no answer.

@@ -29,8 +29,6 @@ pub enum Doing {
 /// A registered context.
 #[derive(Debug)]
 pub struct Context {
-    /// Its number.
-    pub id: u32,
     /// Tells it from earlier contexts of the same number.
     pub generation: u64,
     /// Index of its engine.

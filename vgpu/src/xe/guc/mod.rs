@@ -79,7 +79,8 @@ impl Guc {
     }
 
     /// A context, if registered.
-    pub fn context(&self, id: u32) -> Option<&Context> {
+    #[cfg(test)]
+    pub(crate) fn context(&self, id: u32) -> Option<&Context> {
         self.contexts.get(&id)
     }
 

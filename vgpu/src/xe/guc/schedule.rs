@@ -70,7 +70,6 @@ impl Firmware<'_> {
         let guc = self.guc();
         guc.generation += 1;
         let context = Context {
-            id,
             generation: guc.generation,
             engine,
             lrca,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Ctb, Message};
 use crate::board::Board;
-use crate::engine::{Engine, Progress};
+use crate::engine::{Engine, Progress, Worker};
 use crate::mem::{self, Dma, Mapping, VramOffset};
 use crate::pci::Peers;
 use crate::profile::Profile;
@@ -53,13 +53,8 @@ impl Bench {
             core.memory.ggtt.set(GgttAddr(page), GgttPage::Vram(VramOffset(page)));
         }
         let ring = |base, size| Ctb { buffer: GgttAddr(base + 0x1000), descriptor: GgttAddr(base), size };
-        let mut bench = Bench {
-            core,
-            h2g: ring(H2G, 1024),
-            g2h: ring(G2H, g2h),
-            images: 0,
-            next_table: FIRST_TABLE,
-        };
+        let mut bench =
+            Bench { core, h2g: ring(H2G, 1024), g2h: ring(G2H, g2h), images: 0, next_table: FIRST_TABLE };
         bench.load_firmware();
         bench
     }
@@ -206,6 +201,15 @@ impl Bench {
             }
         }
         panic!("the engines never come to rest");
+    }
+
+    /// Starts real engine threads, in place of [`run`](Self::run).
+    pub(crate) fn start(&self) -> Vec<Worker> {
+        let start = |engine: usize| {
+            let runner = EngineRunner::new(self.core.clone(), engine);
+            Worker::spawn(ENGINES[engine].name, self.core.engines[engine].clone(), runner).unwrap()
+        };
+        (0..ENGINES.len()).map(start).collect()
     }
 
     /// Lets the firmware deliver what waits.

@@ -21,13 +21,6 @@ impl Va {
 }
 
 impl Address for Va {
-    fn get(self) -> u64 {
-        match self {
-            Va::Ggtt(a) => a.0,
-            Va::Ppgtt(a) => a.0,
-        }
-    }
-
     fn plus(self, bytes: u64) -> Va {
         match self {
             Va::Ggtt(a) => Va::Ggtt(a.plus(bytes)),

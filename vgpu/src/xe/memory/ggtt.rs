@@ -40,24 +40,21 @@ impl Ggtt {
     }
 
     /// Points the page at `at` to `page`; what the driver does through the BAR.
-    pub fn set(&self, at: GgttAddr, page: GgttPage) {
+    #[cfg(test)]
+    pub(crate) fn set(&self, at: GgttAddr, page: GgttPage) {
         let entry = match page {
             GgttPage::Vram(offset) => offset.0 | VRAM | PRESENT,
             GgttPage::System(address) => address.0 | PRESENT,
-            GgttPage::None => 0,
         };
         let _ = self.mapping.store64(self.offset + ((at.0 & 0xffff_ffff) >> 12) * 8, entry);
     }
 }
 
 /// What an entry of the table points to.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GgttPage {
-    /// Nothing.
-    None,
-    /// The device's memory.
+pub(crate) enum GgttPage {
     Vram(VramOffset),
-    /// Guest memory.
     System(Dma),
 }
 

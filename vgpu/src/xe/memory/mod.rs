@@ -8,7 +8,7 @@ mod tlb;
 use std::sync::Arc;
 
 pub use context::{ContextMemory, MemoryStop, PageFault, Va};
-pub use ggtt::{Ggtt, GgttAddr, GgttError, GgttPage, GgttSpace};
+pub use ggtt::{Ggtt, GgttAddr, GgttError, GgttSpace};
 pub use ppgtt::{Cause, Leaf, PpgttVa, WalkFault, walk};
 pub use tlb::{Owner, Tlb};
 
@@ -31,6 +31,8 @@ pub struct XeMemory {
     pub gate: Gate,
 }
 
+#[cfg(test)]
+pub(crate) use ggtt::GgttPage;
 #[cfg(test)]
 pub(crate) use ppgtt::testing as page_tables;
 

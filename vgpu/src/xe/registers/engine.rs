@@ -9,6 +9,28 @@ pub(in crate::xe) const RING_TIMESTAMP: u32 = 0x358;
 pub(in crate::xe) const RING_CTX_TIMESTAMP: u32 = 0x3a8;
 
 pub(in crate::xe) const ENGINE: &[D] = &[
+    // What a dump after an error reads.
+    ram("RING_TAIL", 0x30),
+    ram("RING_HEAD", 0x34),
+    ram("RING_START", 0x38),
+    ram("RING_CTL", 0x3c),
+    ram("RING_START_UDW", 0x48),
+    ram("RING_ACTHD_UDW", 0x5c),
+    ram("RING_DMA_FADD_UDW", 0x60),
+    ram("RING_IPEHR", 0x68),
+    ram("RING_INSTDONE", 0x6c),
+    ram("RING_ACTHD", 0x74),
+    ram("RING_DMA_FADD", 0x78),
+    ram("RING_IMR", 0xa8),
+    ram("RING_ESR", 0xb0),
+    ram("RING_EMR", 0xb4),
+    ram("RING_EIR", 0xb8),
+    ram("RING_108", 0x108),
+    ram("RING_BBADDR", 0x140),
+    ram("RING_BBADDR_UDW", 0x168),
+    ram("RING_EXECLIST_STATUS_LO", 0x234),
+    ram("RING_EXECLIST_STATUS_HI", 0x238),
+    ram("RING_240", 0x240),
     masked("RING_PSMI_CTL", 0x50),
     ram("RING_PWRCTX_MAXCNT", RING_PWRCTX_MAXCNT),
     ram("RING_HWS_PGA", 0x80),

@@ -46,6 +46,8 @@ pub(in crate::xe) const COMMON: &[D] = &[
     ro("XE2_GT_GEOMETRY_DSS_2", 0x9154, 0),
     ram("RPNSWREQ", 0xa008).reset(0x4000_0000),
     ram("RP_CONTROL", 0xa024),
+    ram("RC_CONTROL", 0xa090),
+    ram("RC_STATE", 0xa094),
     ram("PMINTRMSK", 0xa168),
     ram("POWERGATE_ENABLE", 0xa210),
     ro("GT_A26C", 0xa26c, 0),

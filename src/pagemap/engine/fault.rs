@@ -1,0 +1,143 @@
+//! CPU touches of pages that are not there.
+
+use super::node::State;
+use super::{Engine, Fault, now};
+use crate::error::Errno;
+use crate::range::SIZE_2M;
+
+impl Engine {
+    /// Deals with the queued touches. `true` if there were any.
+    pub(super) fn serve_faults(&mut self) -> bool {
+        // Serving one may let in more; they wait for the next round, so that requests get their turn.
+        let queued = self.faults.len();
+        for at in 0..queued {
+            let fault = self.faults[at];
+            self.serve(fault);
+        }
+        let late = self.faults.len() - queued;
+        self.faults.copy_within(queued.., 0);
+        while self.faults.len() > late {
+            self.faults.pop();
+        }
+        queued > 0
+    }
+
+    fn serve(&mut self, fault: Fault) {
+        let at = fault.at & !(self.page - 1);
+        let Some(index) = self.table.at(at) else { return self.serve_outside(at) };
+        let node = &self.table[index];
+        let page = ((at - node.start) >> self.shift) as u32;
+        let (region, state, is_device, poisoned) =
+            (node.region, node.state, node.device.get(page), node.poisoned.get(page));
+        match state {
+            // Everybody is woken when the window is in, or back.
+            State::CopyIn | State::Free => {}
+            State::CopyOut => {
+                if !is_device {
+                    return self.fill_with_zero(at);
+                }
+                if self.is_copier_of(index, fault.thread) {
+                    // The copy needs the page it is to produce. Nothing can ever resolve that.
+                    return self.poison_page(index, page);
+                }
+                self.table[index].wanted.set(page..page + 1);
+            }
+            State::Resident if poisoned => self.uffd.wake(at, self.page),
+            State::Resident if !is_device => self.fill_with_zero(at),
+            State::Resident => {
+                self.count(region, |c| c.cpu_faults += 1);
+                self.serve_device_page(index, page);
+            }
+        }
+    }
+
+    /// Only the page that was touched is sure to be back afterwards; normally the whole window is.
+    fn serve_device_page(&mut self, index: u32, page: u32) {
+        let node = &self.table[index];
+        let id = node.id(index);
+        if node.expires > now() {
+            let (region, parked) = (node.region, node.parked);
+            self.count(region, |c| c.parked_faults += 1);
+            if parked || self.parked.push(id).is_ok() {
+                self.table[index].parked = true;
+                return;
+            }
+        }
+        if self.table[index].is_copied() {
+            self.table[index].wanted.set(page..page + 1);
+            self.start_copy_out(index);
+            return;
+        }
+        if self.give_back(index).is_err() && self.table.find(id).is_some() {
+            if self.table[index].device.get(page) {
+                self.poison_page(index, page);
+            }
+            let (start, len) = (self.table[index].start, self.bytes(self.table[index].pages));
+            self.uffd.wake(start, len);
+        }
+    }
+
+    /// Timeslices that are over: the waiting threads try again, and find the window as it is now.
+    pub(super) fn wake_parked(&mut self) -> bool {
+        let mut any = false;
+        let mut at = 0;
+        while at < self.parked.len() {
+            let index = self.table.find(self.parked[at]);
+            if index.is_some_and(|index| self.table[index].expires > now()) {
+                at += 1;
+                continue;
+            }
+            let last = self.parked.len() - 1;
+            self.parked.swap(at, last);
+            self.parked.pop();
+            if let Some(index) = index {
+                self.table[index].parked = false;
+                let (start, len) = (self.table[index].start, self.bytes(self.table[index].pages));
+                self.uffd.wake(start, len);
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// A registered page that belongs to no window.
+    fn serve_outside(&mut self, at: u64) {
+        if self.regions.iter().flatten().filter_map(|r| r.pool.as_ref()).any(|pool| pool.contains(at)) {
+            // mlockall() fills even the pool. The page is emptied again when something is to move there.
+            let _ = self.uffd.zero(at, self.page);
+            self.uffd.wake(at, self.page);
+            return;
+        }
+        if self.is_relocating(at) {
+            return;
+        }
+        // mremap() made a registered mapping larger, or left one behind (MREMAP_DONTUNMAP). That is ordinary memory.
+        let block = at & !(SIZE_2M - 1);
+        let mut low = block;
+        let mut cursor = block;
+        while let Some(index) = self.table.overlapping(cursor, at) {
+            low = self.end_of(index);
+            cursor = low;
+        }
+        let high = self
+            .table
+            .ending_after(at)
+            .map_or(u64::MAX, |index| self.table[index].start)
+            .min(block + SIZE_2M);
+        if self.is_own(low, high) || self.uffd.unregister(low, high - low).is_err() {
+            let _ = self.uffd.unregister(at, self.page);
+        }
+        self.renew_watches(low, high);
+        self.uffd.wake(at, self.page);
+    }
+
+    /// A page of a window that is not the device's reads as zero, as any absent page.
+    pub(super) fn fill_with_zero(&mut self, at: u64) {
+        let mut round = 0;
+        while let Err((_, Errno::EAGAIN)) = self.uffd.zero(at, self.page) {
+            self.let_mappings_settle(round);
+            round += 1;
+        }
+        self.uffd.wake(at, self.page);
+    }
+}

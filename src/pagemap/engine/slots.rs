@@ -1,0 +1,264 @@
+//! How threads ask the engine for something: a fixed table of slots in shared memory.
+//!
+//! A thread claims a slot, writes its request, rings the doorbell and sleeps on the slot's state word until the engine
+//! has written the reply. Neither side holds a lock, and the engine reads and writes nothing but the table.
+
+use std::cell::UnsafeCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{Timespec, futex};
+
+use super::arena::SharedMem;
+use super::request::{Reply, Request};
+use crate::error::Errno;
+
+/// Requests under way at a time; more wait for a slot.
+pub(crate) const SLOTS: usize = 64;
+/// Bytes that travel with a request or its reply.
+pub(crate) const BOUNCE: usize = 64 << 10;
+
+const FREE: u32 = 0;
+const CLAIMED: u32 = 1;
+const SUBMITTED: u32 = 2;
+const DONE: u32 = 3;
+
+#[repr(C, align(128))]
+struct Slot {
+    state: AtomicU32,
+    request: UnsafeCell<Request>,
+    reply: UnsafeCell<Reply>,
+}
+
+#[repr(C, align(128))]
+struct Table {
+    /// One bit per slot that was submitted and not yet noticed.
+    submitted: AtomicU64,
+    /// 1 while the engine sleeps, or is about to.
+    sleeping: AtomicU32,
+    /// Counts released slots, for those who wait for one.
+    released: AtomicU32,
+    /// 1 when the engine has ended.
+    closed: AtomicU32,
+    /// What is written to the doorbell, here because a thread's stack may be away.
+    ring: u64,
+    slots: [Slot; SLOTS],
+}
+
+const BOUNCE_OFFSET: usize = size_of::<Table>().next_multiple_of(4096);
+
+/// The way to the engine: the table's memory and the doorbell.
+#[derive(Debug)]
+pub(crate) struct Line {
+    memory: SharedMem,
+    doorbell: OwnedFd,
+}
+
+/// The table. A copy of an address: it does not keep the memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots(NonNull<Table>);
+
+// SAFETY: the table is shared memory made for several threads; what is not atomic changes hands with the state words.
+unsafe impl Send for Slots {}
+// SAFETY: as above.
+unsafe impl Sync for Slots {}
+
+impl Line {
+    /// A table of free slots. The engine polls `doorbell`.
+    pub(crate) fn new(doorbell: OwnedFd) -> Result<Arc<Self>, Errno> {
+        let memory = SharedMem::new(BOUNCE_OFFSET + SLOTS * BOUNCE)?;
+        let table = memory.base().cast::<Table>();
+        // SAFETY: the place lies in the new mapping, which is large enough, page-aligned, and nobody else's yet. Zeroed
+        // memory is FREE slots; requests and replies are written before they are read.
+        unsafe { (&raw mut (*table.as_ptr()).ring).write(1) };
+        Ok(Arc::new(Self { memory, doorbell }))
+    }
+
+    /// The engine's view of the table.
+    ///
+    /// # Safety
+    ///
+    /// `self` must outlive every use of the result.
+    pub(crate) unsafe fn slots(&self) -> Slots {
+        Slots(self.memory.base().cast())
+    }
+
+    fn view(&self) -> Slots {
+        Slots(self.memory.base().cast())
+    }
+
+    /// Claims a slot, waiting for one if need be.
+    pub(crate) fn claim(self: &Arc<Self>) -> Claim {
+        let slots = self.view();
+        let table = slots.table();
+        loop {
+            let released = table.released.load(Ordering::Acquire);
+            for (index, slot) in table.slots.iter().enumerate() {
+                let claimed =
+                    slot.state.compare_exchange(FREE, CLAIMED, Ordering::Acquire, Ordering::Relaxed);
+                if claimed.is_ok() {
+                    return Claim { line: self.clone(), index };
+                }
+            }
+            // An interruption or a spurious wake-up only means another look.
+            let _ = futex::wait(&table.released, futex::Flags::PRIVATE, released, None);
+        }
+    }
+}
+
+impl Slots {
+    fn table(&self) -> &Table {
+        // SAFETY: `Line::slots` made its caller promise that the memory is there; zeroed atomics and cells are valid.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn bounce(&self, slot: usize) -> *mut u8 {
+        let base = self.0.as_ptr().cast::<u8>();
+        // SAFETY: `slot < SLOTS` (from `claim`, or a bit of `submitted`), so the place lies within the mapping.
+        unsafe { base.add(BOUNCE_OFFSET + slot * BOUNCE) }
+    }
+
+    /// The slots submitted since the last call, as bits.
+    pub(super) fn take_submitted(&self) -> u64 {
+        if self.table().submitted.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.table().submitted.swap(0, Ordering::Acquire)
+    }
+
+    /// Announces sleep. `false` when something was submitted meanwhile: then do not sleep.
+    pub(super) fn fall_asleep(&self) -> bool {
+        self.table().sleeping.store(1, Ordering::SeqCst);
+        if self.table().submitted.load(Ordering::SeqCst) != 0 {
+            self.wake_up();
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn wake_up(&self) {
+        self.table().sleeping.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn request(&self, slot: usize) -> Request {
+        // SAFETY: the slot is SUBMITTED (its bit was taken), so the client wrote the request before and leaves it alone.
+        unsafe { *self.table().slots[slot].request.get() }
+    }
+
+    /// The bytes that travel with the request of a submitted slot.
+    pub(super) fn payload(&self, slot: usize) -> &mut [u8] {
+        // SAFETY: within the mapping; between SUBMITTED and DONE the bytes are the engine's, which is one thread and
+        // drops the slice before it replies.
+        unsafe { std::slice::from_raw_parts_mut(self.bounce(slot), BOUNCE) }
+    }
+
+    pub(super) fn reply(&self, slot: usize, reply: Reply) {
+        let slot = &self.table().slots[slot];
+        // SAFETY: between SUBMITTED and DONE the reply is the engine's.
+        unsafe { *slot.reply.get() = reply };
+        slot.state.store(DONE, Ordering::Release);
+        let _ = futex::wake(&slot.state, futex::Flags::PRIVATE, 1);
+    }
+}
+
+impl Slots {
+    /// The engine has ended: nobody is to wait for it any more.
+    pub(super) fn close(&self) {
+        let table = self.table();
+        table.closed.store(1, Ordering::SeqCst);
+        for slot in &table.slots {
+            let _ = futex::wake(&slot.state, futex::Flags::PRIVATE, u32::MAX);
+        }
+    }
+}
+
+/// A claimed slot, released when dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    line: Arc<Line>,
+    index: usize,
+}
+
+impl Claim {
+    fn slot(&self) -> &Slot {
+        let table = self.line.memory.base().cast::<Table>();
+        // SAFETY: the table lies in memory that `line` keeps; zeroed atomics and cells are valid.
+        &unsafe { table.as_ref() }.slots[self.index]
+    }
+
+    /// The bytes that travel with the request.
+    pub(crate) fn payload(&mut self) -> &mut [u8] {
+        // SAFETY: within the mapping; the slot is CLAIMED or DONE, so the bytes are this thread's.
+        unsafe { std::slice::from_raw_parts_mut(self.line.view().bounce(self.index), BOUNCE) }
+    }
+
+    /// Submits `request` and sleeps until the engine replies.
+    pub(crate) fn call(&mut self, request: Request) -> Reply {
+        self.submit(request);
+        loop {
+            if let Some(reply) = self.reply() {
+                return reply;
+            }
+            let _ = futex::wait(&self.slot().state, futex::Flags::PRIVATE, SUBMITTED, None);
+        }
+    }
+
+    /// Like [`call`](Self::call), but gives up after `patience` without a reply. The slot is lost then.
+    pub(crate) fn call_within(mut self, request: Request, patience: Duration) -> Option<Reply> {
+        self.submit(request);
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(reply) = self.reply() {
+                return Some(reply);
+            }
+            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                std::mem::forget(self);
+                return None;
+            };
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            let _ = futex::wait(&self.slot().state, futex::Flags::PRIVATE, SUBMITTED, Some(&left));
+        }
+    }
+
+    fn submit(&mut self, request: Request) {
+        let slot = self.slot();
+        // SAFETY: the slot is CLAIMED, so the request is this thread's.
+        unsafe { *slot.request.get() = request };
+        slot.state.store(SUBMITTED, Ordering::SeqCst);
+        let slots = self.line.view();
+        let table = slots.table();
+        table.submitted.fetch_or(1 << self.index, Ordering::SeqCst);
+        if table.sleeping.swap(0, Ordering::SeqCst) == 1 {
+            // Fails only when the counter is full, and then the engine has been told.
+            let _ = rustix::io::write(self.line.doorbell.as_fd(), bytemuck::bytes_of(&table.ring));
+        }
+    }
+
+    fn reply(&mut self) -> Option<Reply> {
+        let slot = self.slot();
+        if slot.state.load(Ordering::Acquire) == DONE {
+            slot.state.store(CLAIMED, Ordering::Relaxed);
+            // SAFETY: the state was DONE, so the engine wrote the reply before and is finished with the slot.
+            return Some(unsafe { *slot.reply.get() });
+        }
+        let slots = self.line.view();
+        if slots.table().closed.load(Ordering::SeqCst) == 1 && slot.state.load(Ordering::Acquire) != DONE {
+            slot.state.store(CLAIMED, Ordering::Relaxed);
+            return Some(Reply::Closed);
+        }
+        None
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.slot().state.store(FREE, Ordering::Release);
+        let slots = self.line.view();
+        let table = slots.table();
+        table.released.fetch_add(1, Ordering::Release);
+        let _ = futex::wake(&table.released, futex::Flags::PRIVATE, 1);
+    }
+}

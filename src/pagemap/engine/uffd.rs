@@ -1,0 +1,251 @@
+//! The userfaultfd of the engine.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
+
+use crate::error::Errno;
+use crate::uapi::IoctlArg;
+use crate::uapi::userfaultfd::*;
+
+/// Features without which there is no engine.
+pub(crate) const REQUIRED: u64 = UFFD_FEATURE_MOVE
+    | UFFD_FEATURE_POISON
+    | UFFD_FEATURE_THREAD_ID
+    | UFFD_FEATURE_EVENT_UNMAP
+    | UFFD_FEATURE_EVENT_REMAP
+    | UFFD_FEATURE_EVENT_REMOVE;
+
+/// Whose faults the descriptor reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Faults {
+    /// Those of user code; the kernel's own accesses fail with `EFAULT`. Needs no privilege.
+    User,
+    /// Those of the kernel on behalf of the process too.
+    UserAndKernel,
+}
+
+/// Why there is no descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenFailure {
+    /// `userfaultfd(2)` itself.
+    Syscall(Errno),
+    /// The handshake.
+    Handshake(Errno),
+    /// The kernel lacks these features.
+    Lacks(u64),
+}
+
+/// One ioctl with its argument.
+struct Call<'a, A>(&'a mut A);
+
+// SAFETY: `IoctlArg` promises that request number and layout belong together, so the kernel reads and writes exactly the
+// argument; the result is 0 or an error.
+unsafe impl<A: IoctlArg> Ioctl for Call<'_, A> {
+    type Output = ();
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        A::REQUEST as Opcode
+    }
+
+    fn as_ptr(&mut self) -> *mut core::ffi::c_void {
+        std::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut core::ffi::c_void) -> rustix::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A descriptor after the handshake.
+#[derive(Debug)]
+pub(crate) struct Uffd {
+    fd: OwnedFd,
+    /// Features in force.
+    features: u64,
+    /// What the kernel offers.
+    offered: u64,
+}
+
+/// How much was done before the call stopped, in bytes, and why it stopped.
+pub(crate) type Partial = Result<(), (u64, Errno)>;
+
+impl Uffd {
+    /// Opens a descriptor that reports `faults`, with the features in [`REQUIRED`] and those of `optional` that can be had.
+    ///
+    /// # Safety
+    ///
+    /// The methods of the result change which pages are mapped where, anywhere in this process. The owner must keep every
+    /// byte of every range it registers readable, with its last value, to whoever touches it: what is moved away is moved
+    /// back, or the range's threads are kept waiting.
+    pub(crate) unsafe fn open(faults: Faults, optional: u64) -> Result<Self, OpenFailure> {
+        // A descriptor shakes hands once, and fails if asked for too much: the first one only asks what there is.
+        let offered = handshake(create(faults)?, 0)?.1;
+        if offered & REQUIRED != REQUIRED {
+            return Err(OpenFailure::Lacks(REQUIRED & !offered));
+        }
+        let features = REQUIRED | (optional & offered);
+        let (fd, _) = match handshake(create(faults)?, features) {
+            // EVENT_FORK is offered to all and allowed to some.
+            Err(OpenFailure::Handshake(Errno::EPERM)) => {
+                let fewer = features & !UFFD_FEATURE_EVENT_FORK;
+                let (fd, offered) = handshake(create(faults)?, fewer)?;
+                return Ok(Self { fd, features: fewer, offered });
+            }
+            other => other?,
+        };
+        Ok(Self { fd, features, offered })
+    }
+
+    /// Takes over the descriptor that a fork event carries.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be the descriptor that the kernel put into a fork event just read, and not have been taken over before.
+    pub(crate) unsafe fn of_child(raw: u32, parent: &Self) -> Self {
+        // SAFETY: the kernel opened the descriptor for the reader of the event, who owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+        Self { fd, features: parent.features, offered: parent.offered }
+    }
+
+    pub(crate) fn features(&self) -> u64 {
+        self.features
+    }
+
+    pub(crate) fn offers(&self, features: u64) -> bool {
+        self.offered & features == features
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn call<A: IoctlArg>(&self, arg: &mut A) -> Result<(), Errno> {
+        call(self.fd.as_fd(), arg)
+    }
+
+    pub(crate) fn register(&self, start: u64, len: u64, mode: u64) -> Result<(), Errno> {
+        self.call(&mut UffdioRegister { range: UffdioRange { start, len }, mode, ioctls: 0 })
+    }
+
+    pub(crate) fn unregister(&self, start: u64, len: u64) -> Result<(), Errno> {
+        self.call(&mut UffdioUnregister(UffdioRange { start, len }))
+    }
+
+    pub(crate) fn wake(&self, start: u64, len: u64) {
+        // Fails for empty or unaligned ranges only.
+        let _ = self.call(&mut UffdioWake(UffdioRange { start, len }));
+    }
+
+    /// Moves pages without waking anybody; holes of the source stay holes of the destination.
+    pub(crate) fn move_pages(&self, dst: u64, src: u64, len: u64) -> Partial {
+        let mode = UFFDIO_MOVE_MODE_DONTWAKE | UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES;
+        let mut done = 0;
+        while done < len {
+            let mut arg = UffdioMove { dst: dst + done, src: src + done, len: len - done, mode, moved: 0 };
+            match self.call(&mut arg) {
+                Ok(()) => return Ok(()),
+                // Part of it is done: the next call tells why it stopped there.
+                Err(_) if arg.moved > 0 => done += arg.moved as u64,
+                Err(errno) => return Err((done, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills missing pages from `src` without waking anybody.
+    pub(crate) fn copy(&self, dst: u64, src: u64, len: u64) -> Partial {
+        let mut done = 0;
+        while done < len {
+            let mode = UFFDIO_COPY_MODE_DONTWAKE;
+            let mut arg = UffdioCopy { dst: dst + done, src: src + done, len: len - done, mode, copy: 0 };
+            match self.call(&mut arg) {
+                Ok(()) => return Ok(()),
+                Err(_) if arg.copy > 0 => done += arg.copy as u64,
+                Err(errno) => return Err((done, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills missing pages with zeroes without waking anybody.
+    pub(crate) fn zero(&self, start: u64, len: u64) -> Partial {
+        let mut done = 0;
+        while done < len {
+            let range = UffdioRange { start: start + done, len: len - done };
+            let mut arg = UffdioZeropage { range, mode: UFFDIO_ZEROPAGE_MODE_DONTWAKE, zeropage: 0 };
+            match self.call(&mut arg) {
+                Ok(()) => return Ok(()),
+                Err(_) if arg.zeropage > 0 => done += arg.zeropage as u64,
+                Err(errno) => return Err((done, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes touching the missing pages of the range raise `SIGBUS`.
+    pub(crate) fn poison(&self, start: u64, len: u64) -> Partial {
+        let mut done = 0;
+        while done < len {
+            let range = UffdioRange { start: start + done, len: len - done };
+            let mut arg = UffdioPoison { range, mode: UFFDIO_POISON_MODE_DONTWAKE, updated: 0 };
+            match self.call(&mut arg) {
+                Ok(()) => return Ok(()),
+                Err(_) if arg.updated > 0 => done += arg.updated as u64,
+                Err(errno) => return Err((done, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the messages that are there, without waiting.
+    pub(crate) fn read<'m>(&self, into: &'m mut [UffdMsg]) -> &'m [UffdMsg] {
+        let bytes = rustix::io::read(&self.fd, bytemuck::cast_slice_mut::<_, u8>(into)).unwrap_or(0);
+        &into[..bytes / size_of::<UffdMsg>()]
+    }
+}
+
+fn call<A: IoctlArg>(fd: BorrowedFd<'_>, arg: &mut A) -> Result<(), Errno> {
+    loop {
+        // SAFETY: the argument is this ioctl's; what the ioctl does to the pages it names is what `Uffd::open` makes
+        // its caller answer for.
+        match unsafe { rustix::ioctl::ioctl(fd, Call(&mut *arg)) } {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map_err(Errno::from),
+        }
+    }
+}
+
+fn handshake(fd: OwnedFd, features: u64) -> Result<(OwnedFd, u64), OpenFailure> {
+    let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
+    call(fd.as_fd(), &mut api).map_err(OpenFailure::Handshake)?;
+    Ok((fd, api.features))
+}
+
+fn create(faults: Faults) -> Result<OwnedFd, OpenFailure> {
+    use rustix::mm::UserfaultfdFlags as Flags;
+    let flags = Flags::CLOEXEC | Flags::NONBLOCK;
+    let flags = match faults {
+        Faults::User => flags | Flags::from_bits_retain(UFFD_USER_MODE_ONLY),
+        Faults::UserAndKernel => flags,
+    };
+    // SAFETY: a new descriptor does nothing to memory until a range is registered.
+    match unsafe { rustix::mm::userfaultfd(flags) } {
+        Ok(fd) => Ok(fd),
+        // Permission may come from the device file instead.
+        Err(errno) if faults == Faults::UserAndKernel => from_device(flags.bits()).ok_or(errno),
+        Err(errno) => Err(errno),
+    }
+    .map_err(|errno| OpenFailure::Syscall(errno.into()))
+}
+
+fn from_device(flags: u32) -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let device = rustix::fs::open("/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // SAFETY: the request takes flags by value and returns a new descriptor or -1; no memory is involved.
+    let raw = unsafe { libc::ioctl(device.as_raw_fd(), libc::Ioctl::from(USERFAULTFD_IOC_NEW), flags) };
+    // SAFETY: a non-negative result is a descriptor that nobody else knows.
+    (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
+}

@@ -30,16 +30,17 @@ impl Va {
         let address = address & VA_MASK;
         if kernel { Va::Mc(McAddr(address)) } else { Va::Process(GpuVa(address)) }
     }
-}
 
-impl Address for Va {
-    fn get(self) -> u64 {
+    /// The number inside its space.
+    pub fn get(self) -> u64 {
         match self {
             Va::Mc(a) => a.0,
             Va::Process(a) => a.0,
         }
     }
+}
 
+impl Address for Va {
     fn plus(self, bytes: u64) -> Va {
         match self {
             Va::Mc(a) => Va::Mc(a.plus(bytes)),

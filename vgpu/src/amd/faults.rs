@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::interrupt::{Interrupt, source};
 use super::vm::{Cause, HubId, Owner, PageFault};
-use crate::mem::Address;
 
 /// A device without a retry CAM reports a fault that persists again and again.
 const REPEAT: Duration = Duration::from_millis(20);

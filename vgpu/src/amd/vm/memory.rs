@@ -140,7 +140,7 @@ impl RunMemory<'_> {
     }
 
     fn leaf(&self, at: Va, access: Access) -> Result<Leaf, Cause> {
-        let address = crate::mem::Address::get(at);
+        let address = at.get();
         let kept = self.memory.tlb.get(self.owner, address).filter(|leaf| leaf.check(access).is_ok());
         if let Some(leaf) = kept {
             return Ok(leaf);
@@ -172,7 +172,7 @@ impl Space for RunMemory<'_> {
             .leaf(at, access)
             .map_err(|cause| MemoryStop::Fault(PageFault { owner: self.owner, va: at, access, cause }))?;
         let size = 1u64 << leaf.shift;
-        let inside = crate::mem::Address::get(at) & (size - 1);
+        let inside = at.get() & (size - 1);
         let Some(target) = leaf.target else { return Ok(Span::Null { len: size - inside }) };
         let target = target.plus(inside);
         let span = self.memory.resolve(target).ok_or_else(|| nowhere(target))?;

@@ -23,6 +23,11 @@ pub mod trouble;
 pub mod vbios;
 pub mod vm;
 
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 

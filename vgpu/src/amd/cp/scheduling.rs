@@ -77,12 +77,11 @@ fn unload(core: &Core, numbers: &[u32], reset: bool) -> Result<(), End> {
     let ids: Vec<QueueId> = numbers.iter().map(|number| QueueId::Scheduled(*number)).collect();
     let mut saves = Vec::new();
     {
-        let state = core.lock();
+        let mut state = core.stop(core.lock(), &ids, true);
         let hard = |id: &QueueId| state.runs.get(id).is_some_and(|r| matches!(r.hung, Some(Hung::Hard(_))));
         if !reset && ids.iter().any(hard) {
             return Err(End::Wait(AGAIN));
         }
-        let mut state = core.stop(state, &ids, true);
         for number in numbers {
             let run = state.runs.remove(&QueueId::Scheduled(*number)).unwrap_or_default();
             if let Some(queue) = state.scheduler.remove(*number) {

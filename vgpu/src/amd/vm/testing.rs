@@ -66,7 +66,7 @@ impl Setup {
         for hub in HubId::ALL {
             self.memory.hub_mut(hub).assign(vmid, at | 1);
         }
-        Tables { vram: self.vram(), root: at, next: std::cell::Cell::new(at + 0x1000) }
+        Tables::new(self.vram(), at)
     }
 }
 
@@ -76,7 +76,21 @@ pub(crate) struct Tables<'a> {
     next: std::cell::Cell<u64>,
 }
 
-impl Tables<'_> {
+impl<'a> Tables<'a> {
+    /// Empty tables from `at` on.
+    pub(crate) fn new(vram: &'a Mapping, at: u64) -> Tables<'a> {
+        Tables { vram, root: at, next: std::cell::Cell::new(at + 0x1000) }
+    }
+
+    /// Tables that exist already; new ones come from `next` on.
+    pub(crate) fn continued(vram: &'a Mapping, at: u64, next: u64) -> Tables<'a> {
+        let mut free = next;
+        while vram.load64(free).unwrap() != 0 {
+            free += 0x1000;
+        }
+        Tables { vram, root: at, next: std::cell::Cell::new(free) }
+    }
+
     /// Maps a page of 4 KiB.
     pub(crate) fn map(&self, va: u64, entry: Entry) {
         let mut table = self.root;

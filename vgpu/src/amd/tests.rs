@@ -191,6 +191,21 @@ fn copies_go_wrong_on_purpose() {
 }
 
 #[test]
+fn first_copy_of_a_process_goes_wrong_on_purpose() {
+    let mut b = Bench::new("mi200");
+    let mut p = b.process(0);
+    b.map(&p, PAGE, Entry::system(GUEST, true));
+    b.run_list(&[&p]);
+    b.settle();
+    b.arm(Kind::CopySkip, direction::SYSTEM | inject::PROCESS, 0);
+    b.submit(&mut p, &[write(PAGE, 3)].concat());
+    b.until("the write", || b.guest32(GUEST) == 3 && b.position(&p) == p.written());
+    b.submit(&mut p, &[copy(PAGE, PAGE + 0x100, 64), fence(PAGE + 0x200, 1)].concat());
+    b.until("the fence", || b.guest32(GUEST + 0x200) == 1);
+    assert_eq!((b.guest32(GUEST + 0x100), b.counter(Counter::Batches)), (0, 2));
+}
+
+#[test]
 fn hard_hang_keeps_the_scheduler_waiting() {
     let mut b = Bench::new("mi200");
     let mut p = b.process(0);

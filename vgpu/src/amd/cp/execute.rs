@@ -43,12 +43,13 @@ pub fn step(core: &Core, job: &mut Job) -> Result<(), End> {
     let packet = packet::decode(code, &words)
         .map_err(|unknown_code| unknown(core, &format!("pm4 operation {:#x}", unknown_code.code)))?;
     let kernel = State::is_kernel(&job.ring);
-    let starts = if kernel { matches!(packet, Packet::Indirect { .. }) } else { !job.cursor.busy };
-    if starts && !job.cursor.asked {
-        job.cursor.asked = true;
+    let starts = if kernel { matches!(packet, Packet::Indirect { .. }) && !job.cursor.asked } else { !job.cursor.busy };
+    job.cursor.busy = true;
+    if starts {
+        // A packet of a process may still be asked about itself.
+        job.cursor.asked = kernel;
         trouble::batch(core, job, kernel)?;
     }
-    job.cursor.busy = true;
     let skip = execute(core, job, &run, &packet)?;
     core.board.counters.add(Counter::Instructions, 1);
     if std::mem::take(&mut job.cursor.faulted) {

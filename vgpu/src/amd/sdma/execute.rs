@@ -42,12 +42,13 @@ pub fn step(core: &Core, engine: usize, job: &mut Job) -> Result<(), End> {
     })?;
     let kernel = State::is_kernel(&job.ring);
     // A batch is an indirect buffer of the driver, or what a process puts into an empty queue.
-    let starts = if kernel { matches!(packet, Packet::Indirect { .. }) } else { !job.cursor.busy };
-    if starts && !job.cursor.asked {
-        job.cursor.asked = true;
+    let starts = if kernel { matches!(packet, Packet::Indirect { .. }) && !job.cursor.asked } else { !job.cursor.busy };
+    job.cursor.busy = true;
+    if starts {
+        // A packet of a process may still be asked about itself.
+        job.cursor.asked = kernel;
         trouble::batch(core, job, kernel)?;
     }
-    job.cursor.busy = true;
     let mut skip = 0;
     execute(core, engine, job, &run, &stream, packet, &mut skip)?;
     core.board.counters.add(Counter::Instructions, 1);

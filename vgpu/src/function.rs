@@ -105,6 +105,11 @@ impl Function {
         if let Some(window) = layout.windows.iter().find(|w| w.bar == layout.memory_bar) {
             self.board.peers.place(self.board.index, config.bar_address(window.bar), &window.mapping);
         }
+        let reset = config.reset_requested(&layout.capabilities);
+        drop(config);
+        if reset {
+            self.reset();
+        }
     }
 
     /// Reads a BAR.

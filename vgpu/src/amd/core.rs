@@ -244,8 +244,15 @@ impl Core {
         state
     }
 
+    /// Stops all engines and brings everything to the state after power-on; memory keeps its contents.
+    pub fn reset(&self) {
+        let state = self.lock();
+        let ids: Vec<QueueId> = state.runs.keys().copied().collect();
+        self.power_on(&mut self.stop(state, &ids, true));
+    }
+
     /// Brings registers and memory to the state after power-on.
-    pub fn power_on(&self, state: &mut State) {
+    fn power_on(&self, state: &mut State) {
         state.reset();
         super::mmio::preset(self, state);
         self.memory.tlb.invalidate_all();

@@ -46,13 +46,6 @@ impl Gpu {
         }
         Ok(Gpu { _workers: workers, core, layout })
     }
-
-    /// Stops all engines and locks the state.
-    fn silence(&self) -> std::sync::MutexGuard<'_, super::state::State> {
-        let state = self.core.lock();
-        let ids: Vec<QueueId> = state.runs.keys().copied().collect();
-        self.core.stop(state, &ids, true)
-    }
 }
 
 /// What PCI and the transport must know.
@@ -81,7 +74,11 @@ fn layout(asic: &Asic, hive: &Hive) -> Layout {
         }],
         memory_bar: MEMORY_BAR,
         rom: vbios::build(asic, vram.size()),
-        capabilities: vec![Capability::power_management(0xd0), Capability::msi(0xac)],
+        capabilities: vec![
+            Capability::power_management(0xd0),
+            Capability::msi(0xac),
+            Capability::function_reset(0x98),
+        ],
         presets: Vec::new(),
     }
 }
@@ -133,13 +130,11 @@ impl Device for Gpu {
     }
 
     fn reset(&self) {
-        let mut state = self.silence();
-        self.core.power_on(&mut state);
+        self.core.reset();
     }
 
     fn halt(&self) {
-        let mut state = self.silence();
-        self.core.power_on(&mut state);
+        self.core.reset();
     }
 
     fn coverage(&self) -> Coverage {

@@ -10,6 +10,9 @@ const STRUCTURE: usize = 0x1c0;
 const HEADER: usize = 0x200;
 const COMMANDS: usize = 0x280;
 const TABLES: usize = 0x300;
+const ASIC_INIT: usize = 0x3c0;
+/// The instruction that ends a command (`ATOM_OP_EOT`).
+const END: u8 = 91;
 
 /// Positions in the list of data tables (`atom_master_list_of_data_tables_v2_1`).
 mod index {
@@ -58,8 +61,11 @@ pub fn build(asic: &Asic, vram: u64) -> Vec<u8> {
     b.put(0x180, b"vgpu\0v\0");
     b.put16(HEADER + 0x1e, COMMANDS as u16);
     b.put16(HEADER + 0x20, TABLES as u16);
-    // A list of commands without any: the card counts as initialised, so none is ever executed.
+    // One command, asic_init: executed after a reset. It ends at once, nothing needs to be initialised.
     b.table_header(COMMANDS, 4 + 2 * 100, 2, 1);
+    b.put16(COMMANDS + 4, ASIC_INIT as u16);
+    b.table_header(ASIC_INIT, 8, 2, 1);
+    b.put(ASIC_INIT + 6, &[END]);
     b.table_header(TABLES, 4 + 2 * 35, 2, 1);
 
     // atom_firmware_info_v3_1: clocks at boot in 10 kHz, first scratch register.
@@ -154,6 +160,8 @@ mod tests {
             assert_eq!(get16(&b, pcir + 6), usize::from(asic.device));
             let header = get16(&b, 0x48);
             assert_eq!(&b[header + 4..header + 8], b"ATOM");
+            let command = get16(&b, get16(&b, header + 0x1e) + 4);
+            assert_eq!((b[command + 2], b[command + 3], b[command + 6]), (2, 1, END), "asic_init");
             let tables = get16(&b, header + 0x20);
             for index in [4, 8, 14, 23, 24, 28] {
                 let table = get16(&b, tables + 4 + 2 * index);

@@ -9,6 +9,7 @@ use super::queue::{End, EngineId, Job, QueueId};
 use super::vm::{Hive, Memory};
 use super::{cp, mmio, sdma, vbios};
 use crate::board::Board;
+use crate::counters::Counter;
 use crate::coverage::Coverage;
 use crate::device::Device;
 use crate::engine::{Engine, Progress, Wish, Worker};
@@ -130,6 +131,14 @@ impl Device for Gpu {
     }
 
     fn reset(&self) {
+        self.core.reset();
+    }
+
+    /// The driver's mode 1 reset is an order to the security processor, which a device whose firmware was not loaded
+    /// by it does not have. What remains of the order on the bus is this; the driver expects a reset device.
+    fn bus_master_off(&self) {
+        tracing::info!(target: "pci", "bus mastering off: reset");
+        self.core.board.counters.add(Counter::UnitResets, 1);
         self.core.reset();
     }
 

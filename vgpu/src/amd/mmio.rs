@@ -5,7 +5,6 @@ use super::queue::QueueId;
 use super::registers::{Hook, at};
 use super::state::State;
 use super::vm::{ApertureField, HubId};
-use crate::counters::Counter;
 use crate::inject::Kind;
 
 /// Where the frame buffer aperture starts; far from guest memory and from the GART.
@@ -126,18 +125,6 @@ pub fn write(core: &Core, address: u32, value: u32, engine: bool) {
                 state.runs.remove(&id);
             } else {
                 core.sdma[number].wake();
-            }
-        }
-        Hook::EnginesHang => {
-            let before = state.registers.get(address);
-            state.registers.set(address, value);
-            drop(state);
-            // The driver's mode 1 reset: it says so here, and leaves the rest to the security processor, which a
-            // device without loaded firmware does not have. So the device itself takes it as the order.
-            if value & !before & at::ENGINE_HUNG != 0 && !engine {
-                tracing::info!(target: "pci", "reset by the driver");
-                core.board.counters.add(Counter::UnitResets, 1);
-                core.reset();
             }
         }
         Hook::RetryAcknowledge => state.faults.acknowledge(value),

@@ -18,11 +18,8 @@ fn ring_of_the_driver() {
     let mut b = Bench::new("mi200");
     b.set_vram32(DATA, 0x1234_5678);
     b.set_vram32(DATA + 0xffc, 0x9abc_def0);
-    let words = [
-        copy(FRAME + DATA, FRAME + DATA + 0x1000, 0x1000),
-        fence(FRAME + DATA + 0x2000, 7),
-        trap(0x55),
-    ];
+    let words =
+        [copy(FRAME + DATA, FRAME + DATA + 0x1000, 0x1000), fence(FRAME + DATA + 0x2000, 7), trap(0x55)];
     b.sdma(&words.concat());
     let entry = b.interrupt();
     assert_eq!((entry[0] & 0xffff, entry[4]), (224 << 8 | 8, 0x55));

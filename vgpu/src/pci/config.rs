@@ -32,7 +32,12 @@ impl Capability {
 
     /// Advanced features: a reset of the function (FLR), asked for with bit 0 of its control register.
     pub fn function_reset(at: u8) -> Capability {
-        Capability { at, id: Capability::ADVANCED_FEATURES, body: vec![6, 0x03, 0, 0], writable: vec![0, 0, 1] }
+        Capability {
+            at,
+            id: Capability::ADVANCED_FEATURES,
+            body: vec![6, 0x03, 0, 0],
+            writable: vec![0, 0, 1],
+        }
     }
 
     /// Identifier of the advanced features capability.
@@ -132,6 +137,11 @@ impl ConfigSpace {
         features.any(|c| self.bytes[usize::from(c.at) + 4] & 1 == 1)
     }
 
+    /// Whether the device may access memory on its own.
+    pub fn bus_master(&self) -> bool {
+        self.bytes[COMMAND] & 4 != 0
+    }
+
     /// A dword as stored.
     pub fn dword(&self, at: usize) -> u32 {
         let mut bytes = [0; 4];
@@ -199,7 +209,10 @@ mod tests {
     #[test]
     fn bars_answer_the_size_probe_and_report_their_address() {
         let mut c = space();
+        c.write(0x04, &[6, 0]);
+        assert!(c.bus_master());
         c.write(0x04, &[2, 0]);
+        assert!(!c.bus_master());
         c.write(0x18, &[0xff; 4]);
         c.write(0x1c, &[0xff; 4]);
         assert_eq!(read32(&c, 0x18), 0xc000_000c);

@@ -43,7 +43,11 @@ pub fn step(core: &Core, job: &mut Job) -> Result<(), End> {
     let packet = packet::decode(code, &words)
         .map_err(|unknown_code| unknown(core, &format!("pm4 operation {:#x}", unknown_code.code)))?;
     let kernel = State::is_kernel(&job.ring);
-    let starts = if kernel { matches!(packet, Packet::Indirect { .. }) && !job.cursor.asked } else { !job.cursor.busy };
+    let starts = if kernel {
+        matches!(packet, Packet::Indirect { .. }) && !job.cursor.asked
+    } else {
+        !job.cursor.busy
+    };
     job.cursor.busy = true;
     if starts {
         // A packet of a process may still be asked about itself.

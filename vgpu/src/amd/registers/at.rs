@@ -12,10 +12,6 @@ pub const PCIE_INDEX2: u32 = 0xe;
 pub const PCIE_DATA2: u32 = 0xf;
 /// First of the scratch registers of the VBIOS.
 pub const BIOS_SCRATCH_0: u32 = 0x4c;
-/// The scratch register in which the driver says that the engines hang.
-pub const BIOS_SCRATCH_3: u32 = 0x4f;
-/// The bit for it (`atombios.h`, `ATOM_S3_ASIC_GUI_ENGINE_HUNG`).
-pub const ENGINE_HUNG: u32 = 1 << 29;
 /// Number of VMIDs that have a PASID (`athub_1_0_offset.h`): acknowledgement of a change.
 pub const ATC_VMID_PASID_MAPPING_UPDATE_STATUS: u32 = 0xc2b;
 /// PASID of VMID 0, those of the others follow.

@@ -13,8 +13,6 @@ pub enum Hook {
     Window,
     /// Data of the window into the system management network.
     Network,
-    /// The driver says that the engines hang.
-    EnginesHang,
     /// Size of device memory.
     MemorySize,
     /// The clock, low or high part.
@@ -70,9 +68,7 @@ pub fn table(asic: &'static Asic) -> Table<Hook> {
         &[
             Def::new("MM_DATA", at::MM_DATA, H(Hook::Window)),
             Def::new("PCIE_DATA2", at::PCIE_DATA2, H(Hook::Network)),
-            row("BIOS_SCRATCH", at::BIOS_SCRATCH_0, 3, Ram),
-            Def::new("BIOS_SCRATCH_3", at::BIOS_SCRATCH_3, H(Hook::EnginesHang)),
-            row("BIOS_SCRATCH_4", at::BIOS_SCRATCH_3 + 1, 12, Ram),
+            row("BIOS_SCRATCH", at::BIOS_SCRATCH_0, 16, Ram),
             Def::new(
                 "ATC_VMID_PASID_MAPPING_UPDATE_STATUS",
                 at::ATC_VMID_PASID_MAPPING_UPDATE_STATUS,

@@ -42,7 +42,11 @@ pub fn step(core: &Core, engine: usize, job: &mut Job) -> Result<(), End> {
     })?;
     let kernel = State::is_kernel(&job.ring);
     // A batch is an indirect buffer of the driver, or what a process puts into an empty queue.
-    let starts = if kernel { matches!(packet, Packet::Indirect { .. }) && !job.cursor.asked } else { !job.cursor.busy };
+    let starts = if kernel {
+        matches!(packet, Packet::Indirect { .. }) && !job.cursor.asked
+    } else {
+        !job.cursor.busy
+    };
     job.cursor.busy = true;
     if starts {
         // A packet of a process may still be asked about itself.

@@ -233,7 +233,7 @@ mod tests {
         let features = Capability::function_reset(0x98);
         c.add(&features);
         c.write(0x9c, &[0xfe]);
-        assert!(!c.reset_requested(&[features.clone()]));
+        assert!(!c.reset_requested(std::slice::from_ref(&features)));
         c.write(0x9c, &[0x01]);
         assert!(c.reset_requested(&[Capability::msi(0xac), features]));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::gate::{HANG, Stage, assert_intact, filled, part};
 use crate::error::ErrorKind;
-use crate::prefetcher::Prefetcher;
+use crate::prefetcher::{Prefetcher, Priority};
 
 #[test]
 fn cancelled_before_it_began_it_never_reaches_the_driver() {
@@ -176,4 +176,47 @@ fn a_lost_device_is_told_to_everybody_and_harms_no_data() {
     drop(prefetcher);
     assert_intact(&plug);
     data.iter().for_each(|data| assert_intact(data));
+}
+
+#[test]
+fn dropped_at_any_moment_it_leaves_no_address_space_behind() {
+    let stage = Stage::new();
+    let (data, other) = (filled(16 << 20), filled(1 << 20));
+    for moment in 0..12 {
+        let prefetcher = Prefetcher::builder(stage.mirror.clone())
+            .threads(3)
+            .helper_spaces(true)
+            .chunk(1 << 20)
+            .build()
+            .unwrap();
+        assert_eq!(stage.gate.vms(), 4);
+        let before = stage.gate.calls().len();
+        stage.gate.close();
+        let pending = prefetcher.prefetch(&data).to(stage.gpu.vram()).submit().unwrap();
+        let sentinel = prefetcher.prefetch(&other).to_system().priority(Priority::LOW).submit().unwrap();
+        // As many calls as the moment says have been let through when the prefetcher is dropped.
+        stage.gate.pass(moment);
+        stage.gate.wait_for_arrivals(before + moment + 1);
+        std::thread::scope(|scope| {
+            let dropper = scope.spawn(move || drop(prefetcher));
+            // What waits in the queue hears of it at once; then what the threads have in hand is let through.
+            assert_eq!(sentinel.wait().unwrap_err().kind(), ErrorKind::Cancelled);
+            stage.gate.open();
+            dropper.join().unwrap();
+        });
+        assert!(pending.is_done());
+        assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(stage.gate.vms(), 1, "helper spaces are gone at moment {moment}");
+        assert_eq!(Arc::strong_count(&stage.mirror), 1);
+    }
+    assert_intact(&data);
+}
+
+#[test]
+fn a_prefetcher_that_cannot_be_built_leaves_nothing_behind() {
+    let stage = Stage::new();
+    stage.device.unplug();
+    let error = Prefetcher::builder(stage.mirror.clone()).threads(3).helper_spaces(true).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeviceLost);
+    assert_eq!((stage.gate.vms(), Arc::strong_count(&stage.mirror)), (1, 1));
 }

@@ -13,7 +13,7 @@ use crate::prefetcher::Prefetcher;
 use crate::range::PageRange;
 use crate::sim::xe::{Platform, XeConfig, XeGpu};
 use crate::uapi::IoctlArg;
-use crate::uapi::xe::{DRM_XE_VM_BIND_OP_PREFETCH, VmBind};
+use crate::uapi::xe::{DRM_XE_VM_BIND_OP_PREFETCH, VmBind, VmCreate, VmDestroy};
 use crate::xe;
 
 /// Nothing here takes this long; what does has hung.
@@ -33,6 +33,8 @@ struct State {
     permits: Option<usize>,
     waiting: usize,
     most_waiting: usize,
+    /// VMs that exist.
+    vms: usize,
 }
 
 /// Stands before a simulated device.
@@ -81,6 +83,11 @@ impl Gate {
         self.state.lock().unwrap().most_waiting
     }
 
+    /// How many VMs there are on the device.
+    pub(super) fn vms(&self) -> usize {
+        self.state.lock().unwrap().vms
+    }
+
     /// The prefetches so far, in the order in which they arrived.
     pub(super) fn calls(&self) -> Vec<Call> {
         self.state.lock().unwrap().calls.clone()
@@ -113,7 +120,14 @@ impl VirtualNode for Gate {
         }
         // SAFETY: the argument is passed on as it came, and the caller answers for the addresses in it.
         let answer = unsafe { self.device.call_sized("gate", request, arg, Retry::Never) };
-        answer.map_err(|error| error.errno().expect("a driver's answer"))
+        let answer = answer.map_err(|error| error.errno().expect("a driver's answer"));
+        let mut state = self.state.lock().unwrap();
+        match request {
+            VmCreate::REQUEST if answer.is_ok() => state.vms += 1,
+            VmDestroy::REQUEST if answer.is_ok() => state.vms -= 1,
+            _ => {}
+        }
+        answer
     }
 
     fn name(&self) -> String {

@@ -352,21 +352,24 @@ impl Book {
         Ok(need::parts(range, &self.residency, &self.vmas))
     }
 
-    /// Sends back at least `bytes` of what was placed longest ago, in blocks of 2 MiB, sparing `keep` and what is being
-    /// prefetched. As much as there is where there is less.
+    /// Sends back at least `bytes` of what was placed longest ago, by aligned blocks of 2 MiB, which drivers move as a whole. Spares
+    /// blocks of `keep` and of what is being prefetched. As much as there is where there is less.
     fn evict(&mut self, mirror: &Mirror, bytes: u64, keep: PageRange) -> Result<()> {
         let mut left = bytes;
         for range in self.placed.oldest_first() {
-            for block in range.blocks(SIZE_2M) {
-                let under_way = self.claims.iter().any(|&(_, claimed, _)| claimed.overlaps(block));
-                if block.overlaps(keep) || under_way {
-                    continue;
-                }
+            for part in range.blocks(SIZE_2M) {
                 if left == 0 {
                     return Ok(());
                 }
-                let outcome = mirror.prefetch_range(block).to_system().run()?;
-                self.placed.remove(block);
+                let Some(block) = part.align_outward(SIZE_2M) else { continue };
+                let under_way = self.claims.iter().any(|&(_, claimed, _)| claimed.overlaps(block));
+                // Nothing is left of it when it went with an older part of its block.
+                let Some(placed) = self.placed.within(block).filter(|_| !under_way && !block.overlaps(keep))
+                else {
+                    continue;
+                };
+                let outcome = mirror.prefetch_range(placed).to_system().run()?;
+                self.placed.remove(placed);
                 for refusal in outcome.refusals().iter().filter(|refusal| refusal.cause != Cause::NotMapped) {
                     self.placed.insert(refusal.range);
                 }

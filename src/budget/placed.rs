@@ -59,6 +59,14 @@ impl Placed {
         spans.into_iter().map(|(_, start, end)| PageRange::from_aligned(start, end)).collect()
     }
 
+    /// The smallest range that holds all that is placed within `block`; `None` when nothing is.
+    pub(super) fn within(&self, block: PageRange) -> Option<PageRange> {
+        let spans = self.overlapping(block).into_iter();
+        let parts =
+            spans.filter_map(|(start, end, _)| PageRange::from_aligned(start, end).intersection(block));
+        parts.reduce(|a, b| a.hull(b))
+    }
+
     fn put(&mut self, start: u64, end: u64, time: u64) {
         self.spans.insert(start, (end, time));
         self.bytes += end - start;
@@ -98,6 +106,8 @@ mod tests {
         placed.insert(pages(3, 0));
         placed.remove(pages(1, 8));
         assert_eq!(placed.ranges(), [pages(0, 1), pages(9, 3)]);
+        assert_eq!(placed.within(pages(0, 10)), Some(pages(0, 10)));
+        assert_eq!((placed.within(pages(10, 1)), placed.within(pages(1, 8))), (Some(pages(10, 1)), None));
     }
 
     const PAGES: u64 = 48;

@@ -47,7 +47,8 @@ impl Builder {
     }
 
     /// Bytes of a chunk, a power of two of at least a page; the default is 32 MiB. The unit of progress, of cancellation, of
-    /// sharing between threads, and the most that neighbours are made together.
+    /// sharing between threads, and the most that neighbours are made together. Below 2 MiB, drivers that work in blocks of that
+    /// size move more than a chunk at once, and the next chunk finds its pages there already.
     pub fn chunk(mut self, bytes: u64) -> Self {
         self.chunk = bytes;
         self

@@ -44,7 +44,7 @@ pub enum Prepare {
     #[default]
     Nothing,
     /// Pages that were never touched are made now (`MADV_POPULATE_WRITE`, since kernel 5.14), so that the CPU does not fault on
-    /// them later. For system memory as a target: KFD makes no pages there.
+    /// them later. For system memory as a target: KFD with XNACK makes no pages there.
     #[doc(alias = "MADV_POPULATE_WRITE")]
     Populate,
     /// Whole aligned blocks of 2 MiB become huge pages, which migrate as one piece several times as fast: they are advised to

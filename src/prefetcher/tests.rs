@@ -4,6 +4,7 @@ mod coalescing;
 mod ending;
 mod gate;
 mod order;
+mod prepare;
 mod queue;
 mod share;
 mod waiting;

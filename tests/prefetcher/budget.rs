@@ -123,9 +123,16 @@ fn what_is_there_takes_no_room(machine: &Machine) -> Result<()> {
     let _ = machine.mirror.prefetch_range(part(&data, 0, 2 * MIB)).to_system().run()?;
     let again = budget.prefetch(&machine.mirror, &data)?;
     assert_eq!((again.already_there(), again.moved()), (6 * MIB, 2 * MIB), "{again}");
-    // Read-only memory does not move, and so needs no room.
-    let file = std::fs::File::open("/proc/self/exe").expect("there is one");
-    drop(file);
+    // Files do not move, and so need no room.
+    let shared = std::fs::read("/proc/self/maps").expect("/proc is mounted");
+    let text = String::from_utf8_lossy(&shared);
+    let line = text.lines().find(|line| line.contains("r-xp") && line.contains('/')).expect("code is a file");
+    let (start, end) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("a range");
+    let hex = |text| u64::from_str_radix(text, 16).expect("a number");
+    let code = drm_pagemap::PageRange::new(hex(start), hex(end) - hex(start))?;
+    let outcome = budget.prefetch_range(&machine.mirror, code, Observe::Cheaply)?;
+    assert_eq!((outcome.moved(), outcome.not_moved()), (0, code.len()), "{outcome}");
+    assert_eq!(budget.reconcile()?, 8 * MIB);
     Ok(())
 }
 
@@ -151,7 +158,7 @@ fn the_drivers_figure_counts(machine: &Machine) -> Result<()> {
 fn in_a_prefetcher(machine: &Machine) -> Result<()> {
     for policy in [Policy::Refuse, Policy::Split, Policy::Evict] {
         let budget = Arc::new(budget(machine, 8 * MIB, policy)?);
-        let builder = Prefetcher::builder(machine.mirror.clone()).threads(2).chunk(MIB);
+        let builder = Prefetcher::builder(machine.mirror.clone()).threads(2).chunk(2 * MIB);
         let prefetcher = builder.budget(budget.clone()).build()?;
         let (first, second) = (filled(6 * MIB)?, filled(6 * MIB)?);
         let outcome = prefetcher.prefetch(&first).to(machine.gpu.vram()).submit()?.wait()?;

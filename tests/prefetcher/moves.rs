@@ -121,7 +121,7 @@ fn freed_memory_is_safe(machine: &Machine) -> Result<()> {
 }
 
 fn helper_spaces_change_nothing_but_the_way(machine: &Machine) -> Result<()> {
-    let builder = || Prefetcher::builder(machine.mirror.clone()).threads(3).chunk(MIB);
+    let builder = || Prefetcher::builder(machine.mirror.clone()).threads(3).chunk(2 * MIB);
     if !machine.is_xe() {
         let error = builder().helper_spaces(true).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -1,34 +1,15 @@
 //! Preparing pages before they move.
 
 use drm_pagemap::prefetcher::Prepare;
-use drm_pagemap::residency::{self, Place};
-use drm_pagemap::{Buffer, PageRange, Prefetcher, Result};
+use drm_pagemap::{Prefetcher, Result, residency};
 
 use crate::Test;
 use crate::machine::{MIB, Machine, assert_intact, device_bytes, filled, part};
 
 pub const TESTS: &[Test] = &[
-    ("prepare/populate_makes_pages_in_system_memory", populate),
     ("prepare/pages_in_vram_are_left_there", pages_in_vram_are_left_there),
     ("prepare/huge_pages", huge_pages),
-    ("prepare/files_are_not_touched", files_are_not_touched),
 ];
-
-fn absent(range: PageRange) -> Result<u64> {
-    Ok(residency::of_range(range)?.summary().bytes(Place::Absent))
-}
-
-fn populate(machine: &Machine) -> Result<()> {
-    let prefetcher = Prefetcher::new(machine.mirror.clone())?;
-    let data = Buffer::<u64>::zeroed(4 * MIB as usize / 8)?;
-    assert_eq!(absent(data.range())?, 4 * MIB);
-    let outcome = prefetcher.prefetch(&data).to_system().prepare(Prepare::Populate).submit()?.wait()?;
-    assert!(outcome.is_complete(), "{outcome}");
-    assert_eq!(absent(data.range())?, 0);
-    assert_eq!(prefetcher.stats().unprepared, 0);
-    assert!(data.iter().all(|&word| word == 0));
-    Ok(())
-}
 
 fn pages_in_vram_are_left_there(machine: &Machine) -> Result<()> {
     let prefetcher = Prefetcher::builder(machine.mirror.clone()).chunk(2 * MIB).build()?;
@@ -74,35 +55,5 @@ fn huge_pages(machine: &Machine) -> Result<()> {
     }
     assert_eq!(data[..quarter], pattern[..quarter]);
     assert!(data[quarter..].iter().all(|&word| word == 0));
-    Ok(())
-}
-
-fn files_are_not_touched(machine: &Machine) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    let file = tempfile::tempfile().expect("a file can be made");
-    file.set_len(4 * MIB).expect("it can grow");
-    // SAFETY: a new mapping at an address that the kernel chooses.
-    let start = unsafe {
-        nix::libc::mmap(
-            std::ptr::null_mut(),
-            4 * MIB as usize,
-            nix::libc::PROT_READ | nix::libc::PROT_WRITE,
-            nix::libc::MAP_SHARED,
-            file.as_raw_fd(),
-            0,
-        )
-    };
-    assert_ne!(start, nix::libc::MAP_FAILED);
-    let range = PageRange::new(start as u64, 4 * MIB)?;
-    let prefetcher = Prefetcher::new(machine.mirror.clone())?;
-    let outcome = prefetcher.prefetch_range(range).to_system().prepare(Prepare::Populate).submit()?.wait()?;
-    assert_eq!(outcome.requested(), 4 * MIB);
-    let blocks = std::os::unix::fs::MetadataExt::blocks(&file.metadata().expect("it is open"));
-    // xe makes the pages of a file itself; what is prepared is not the cause, so only KFD tells.
-    if !machine.is_xe() {
-        assert_eq!((absent(range)?, blocks), (4 * MIB, 0), "no page of the file was made");
-    }
-    // SAFETY: the mapping made above, to which nothing refers any more.
-    unsafe { nix::libc::munmap(start, 4 * MIB as usize) };
     Ok(())
 }

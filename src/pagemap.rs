@@ -46,6 +46,8 @@
 //! * Memory must be private, anonymous, readable and writable, not executable, not locked; the kernel migrates locked,
 //!   read-only and copy-on-write shared pages too. Each refusal says which it is. If it is made read-only or locked *after* it
 //!   migrated, it comes back by copy.
+//! * The kernel keeps a registered piece of a mapping apart from the rest. `mremap` over both fails with `EFAULT`, as over any two
+//!   mappings, perhaps with part of it moved (since 6.17). `realloc` of the C library copies then.
 //! * A page pinned by `vmsplice` (`FOLL_GET`) migrates; one pinned by `io_uring` or RDMA (`FOLL_PIN`) is refused with `EBUSY`, as
 //!   in the kernel.
 //! * `fork` brings everything back first, with `pthread_atfork`: a child would find zeroes. A `fork` that bypasses the C library is
@@ -118,9 +120,9 @@ pub use interconnect::{Owner, OwnerList};
 pub use ops::PagemapOps;
 pub use options::{Atomicity, MigrateOptions, Migrated, Windows};
 pub use placement::Placement;
-pub use space::Space;
 #[cfg(feature = "sim")]
 pub(crate) use space::Inner as SpaceInner;
+pub use space::Space;
 #[cfg(feature = "sim")]
 pub(crate) use vma::vm_flags;
 pub use vma::{Backing, Vma};

@@ -45,7 +45,7 @@ use request::{NodeId, Progress, Request};
 use slots::{SLOTS, Slots};
 use step::Work;
 use table::Table;
-use uffd::{Faults, Uffd};
+use uffd::Uffd;
 
 /// VRAM regions a space can have at a time.
 pub(crate) const MAX_REGIONS: usize = 32;
@@ -69,7 +69,6 @@ enum Stop {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) uffd: Uffd,
-    pub(crate) faults: Faults,
     pub(crate) slots: Slots,
     pub(crate) doorbell: OwnedFd,
     pub(crate) page: u64,
@@ -78,7 +77,6 @@ pub(crate) struct Start {
 #[derive(Debug)]
 struct Engine {
     uffd: Uffd,
-    faults_reported: Faults,
     slots: Slots,
     doorbell: OwnedFd,
     page: u64,
@@ -115,6 +113,8 @@ struct Engine {
     frozen: u32,
     /// Threads inside a fork, for which windows were hidden from the child.
     hidden: ArenaVec<(u64, u64)>,
+    /// Something happened that another request may wait for.
+    stirred: bool,
     /// When to look again at the latest.
     deadline: u64,
     closing: bool,
@@ -134,6 +134,7 @@ impl Engine {
             }
             self.active |= fresh;
             self.deadline = u64::MAX;
+            self.stirred = false;
             for slot in bits(self.active) {
                 busy |= self.step(slot);
             }
@@ -141,7 +142,7 @@ impl Engine {
                 self.slots.close();
                 return;
             }
-            if !busy && self.leaving.is_empty() && self.faults.is_empty() {
+            if !busy && !self.stirred && self.leaving.is_empty() && self.faults.is_empty() {
                 self.sleep();
             }
         }

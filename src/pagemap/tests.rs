@@ -1,7 +1,27 @@
 //! The engine against this process's own memory.
 
+/// Runs the rest of a test in a process of its own: it forks (which concerns all memory of the process), dies, or migrates
+/// what it did not make. `true` there, `false` in the test proper once that is done.
+macro_rules! alone {
+    ($test:ident) => {
+        $crate::pagemap::tests::run_alone(concat!(module_path!(), "::", stringify!($test)), 0)
+    };
+    ($test:ident dies of $signal:expr) => {
+        $crate::pagemap::tests::run_alone(concat!(module_path!(), "::", stringify!($test)), $signal)
+    };
+}
 mod basics;
+mod copies;
+mod device;
+mod fork;
+mod heap;
+mod mappings;
 mod memory;
+mod pressure;
+mod rules;
+mod sequences;
+mod stress;
+mod windows;
 
 use memory::Memory;
 
@@ -41,4 +61,27 @@ fn device_bytes(space: &Space, range: PageRange) -> u64 {
 
 fn errno(error: &Error) -> i32 {
     error.errno().map_or(0, |errno| errno.raw())
+}
+
+fn run_alone(path: &str, signal: i32) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    const MARK: &str = "DRM_PAGEMAP_TEST_ALONE";
+    let (_, test) = path.split_once("::").unwrap();
+    if std::env::var(MARK).is_ok_and(|name| name == test) {
+        return true;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = command.args([test, "--exact", "--nocapture"]).env(MARK, test).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if text.contains("SKIPPED") {
+        eprintln!("{text}");
+        return false;
+    }
+    eprintln!("{text}");
+    if signal == 0 {
+        assert!(output.status.success() && text.contains("1 passed"), "{}\n{text}", output.status);
+    } else {
+        assert_eq!(output.status.signal(), Some(signal), "{}\n{text}", output.status);
+    }
+    false
 }

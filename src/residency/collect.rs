@@ -20,6 +20,24 @@ const MOST_REGIONS: usize = 4096;
 /// Words read at once on kernels without the ioctl.
 const WORDS: usize = 4096;
 
+/// Which entries to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// All that there are.
+    All,
+    /// Those that are neither present nor absent. Four times as fast over small pages that are present.
+    Candidates,
+}
+
+impl Wanted {
+    const fn categories(self) -> u64 {
+        match self {
+            Self::All => PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            Self::Candidates => PAGE_IS_SWAPPED,
+        }
+    }
+}
+
 /// Gathers runs, and owns the buffers that takes.
 pub(super) struct Collector {
     pub(super) support: Support,
@@ -49,11 +67,12 @@ impl Collector {
         })
     }
 
-    /// Appends runs that tile `range`.
+    /// Appends runs that tile `range`. Of [`Wanted::Candidates`] everything that is present appears as absent.
     pub(super) fn collect(
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
+        wanted: Wanted,
         out: &mut Vec<Run>,
     ) -> Result<()> {
         let mut at = range.start();
@@ -64,7 +83,7 @@ impl Collector {
             at = run.end();
             push_joined(out, run);
         };
-        self.each(kernel, range, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, &mut append)?;
+        self.each(kernel, range, wanted, &mut append)?;
         if at < range.end() {
             push_joined(out, Run::new(at, range.end(), Class::Absent, false));
         }
@@ -78,8 +97,8 @@ impl Collector {
         range: PageRange,
         found: &mut impl FnMut(PageRange),
     ) -> Result<()> {
-        self.each(kernel, range, PAGE_IS_SWAPPED, &mut |run: Run| {
-            if run.class == Class::Candidate {
+        self.each(kernel, range, Wanted::Candidates, &mut |run: Run| {
+            if run.class() == Class::Candidate {
                 found(run.range());
             }
         })
@@ -89,16 +108,16 @@ impl Collector {
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
-        categories: u64,
+        wanted: Wanted,
         found: &mut impl FnMut(Run),
     ) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }
         if self.support.pagemap_scan {
-            self.each_region(kernel, range, categories, found)
+            self.each_region(kernel, range, wanted, found)
         } else {
-            self.each_word(kernel, range, categories, found)
+            self.each_word(kernel, range, wanted, found)
         }
     }
 
@@ -106,14 +125,14 @@ impl Collector {
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
-        categories: u64,
+        wanted: Wanted,
         found: &mut impl FnMut(Run),
     ) -> Result<()> {
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
             start: range.start(),
             end: range.end(),
-            category_anyof_mask: categories,
+            category_anyof_mask: wanted.categories(),
             return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
             ..PmScanArg::default()
         };
@@ -160,24 +179,23 @@ impl Collector {
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
-        categories: u64,
+        wanted: Wanted,
         found: &mut impl FnMut(Run),
     ) -> Result<()> {
         let page = page_size();
         let mut at = range.start();
         while at < range.end() {
-            let wanted = ((range.end() - at) / page).min(self.words.len() as u64) as usize;
+            let asked = ((range.end() - at) / page).min(self.words.len() as u64) as usize;
             let read =
-                kernel.entries(at, &mut self.words[..wanted]).map_err(|errno| refused(READ, errno, range))?;
+                kernel.entries(at, &mut self.words[..asked]).map_err(|errno| refused(READ, errno, range))?;
             if read == 0 {
                 return Err(refused(READ, Errno::EFAULT, range));
             }
-            for same in self.words[..read.min(wanted)].chunk_by(|a, b| word(*a) == word(*b)) {
+            for same in self.words[..read.min(asked)].chunk_by(|a, b| word(*a) == word(*b)) {
                 let end = at + same.len() as u64 * page;
-                let of_interest = |class| {
-                    categories & PAGE_IS_PRESENT != 0 || class == Class::Candidate || class == Class::Guard
-                };
-                if let Some(class) = word(same[0]).filter(|&class| of_interest(class)) {
+                let of_interest =
+                    |class: &Class| wanted == Wanted::All || matches!(class, Class::Candidate | Class::Guard);
+                if let Some(class) = word(same[0]).filter(of_interest) {
                     let class = if self.files || class != Class::File { class } else { Class::System };
                     found(Run::new(at, end, class, false));
                 }

@@ -154,7 +154,7 @@ impl Residency {
     }
 
     pub(super) fn has_class(&self, class: Class) -> bool {
-        self.runs.iter().any(|run| run.class == class)
+        self.runs.iter().any(|run| run.class() == class)
     }
 }
 

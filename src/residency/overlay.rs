@@ -107,9 +107,14 @@ fn next_after(id: usize) -> Option<(usize, Arc<dyn Overlay>)> {
     entries[first..].iter().find_map(|entry| Some((entry.id, entry.overlay.upgrade()?)))
 }
 
+/// Whether any device is registered.
+pub(super) fn any() -> bool {
+    REGISTERED.load(Ordering::Acquire) != 0
+}
+
 /// Turns absent runs into device runs where a registered device holds their pages. `spare` is scratch.
 pub(super) fn apply(range: PageRange, runs: &mut Vec<Run>, spare: &mut Vec<Run>) {
-    if REGISTERED.load(Ordering::Acquire) == 0 {
+    if !any() {
         return;
     }
     let mut last = 0;
@@ -131,7 +136,7 @@ fn lay_over(overlay: &dyn Overlay, range: PageRange, runs: &[Run], out: &mut Vec
             }
             let (front, back) =
                 if run.end() > to { (run.until(to), Some(run.since(to))) } else { (run, None) };
-            let class = if held && front.class == Class::Absent { Class::Overlaid } else { front.class };
+            let class = if held && front.class() == Class::Absent { Class::Overlaid } else { front.class() };
             push_joined(out, front.with(class));
             current = back.or_else(|| rest.next());
         }

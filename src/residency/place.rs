@@ -115,6 +115,26 @@ pub(super) enum Class {
 }
 
 impl Class {
+    /// By number.
+    pub(super) const ALL: [Self; 16] = [
+        Self::Absent,
+        Self::System,
+        Self::File,
+        Self::Zero,
+        Self::Guard,
+        Self::Candidate,
+        Self::Cached,
+        Self::Uncached,
+        Self::Device,
+        Self::DeviceByType,
+        Self::Coherent,
+        Self::Overlaid,
+        Self::Swap,
+        Self::Marker,
+        Self::Transient,
+        Self::Ambiguous,
+    ];
+
     pub(super) const fn place(self) -> Place {
         match self {
             Self::Absent => Place::Absent,
@@ -141,5 +161,13 @@ mod tests {
             assert_eq!(place.index(), index);
             assert_eq!(Place::ALL.iter().filter(|p| p.name() == place.name()).count(), 1);
         }
+    }
+
+    #[test]
+    fn every_class_is_listed_at_its_number() {
+        for (number, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, number);
+        }
+        assert_eq!(Class::Ambiguous as usize + 1, Class::ALL.len(), "the last is listed");
     }
 }

@@ -103,7 +103,7 @@ impl Resolver {
         into: &mut Residency,
     ) -> Result<Settled> {
         self.looker.prepare();
-        let first = into.runs.iter().find(|run| run.class == Class::Candidate).map_or(0, Run::start);
+        let first = into.runs.iter().find(|run| run.class() == Class::Candidate).map_or(0, Run::start);
         let method = self.method(kernel, first);
         self.maps.iter_mut().chain(&mut self.smaps).for_each(Reader::rewind);
         self.spare.clear();
@@ -111,7 +111,7 @@ impl Resolver {
         let mut index = 0;
         while index < into.runs.len() {
             let run = into.runs[index];
-            if run.class != Class::Candidate {
+            if run.class() != Class::Candidate {
                 push_joined(&mut self.spare, run);
                 index += 1;
                 continue;
@@ -130,7 +130,7 @@ impl Resolver {
                     index += 1;
                     run
                 };
-                if front.class != Class::Candidate {
+                if front.class() != Class::Candidate {
                     push_joined(&mut self.spare, front);
                 } else if !self.looker.split(
                     kernel,
@@ -166,7 +166,7 @@ impl Resolver {
         let page = page_size();
         self.spare.clear();
         for &run in runs.iter() {
-            if run.class != Class::System {
+            if run.class() != Class::System {
                 push_joined(&mut self.spare, run);
                 continue;
             }
@@ -276,12 +276,12 @@ impl Resolver {
         });
         let mut ambiguous = 0;
         for run in &mut self.spare[begin..] {
-            *run = match run.class {
+            *run = match run.class() {
                 Class::Cached => run.with(verdict.cached),
                 Class::Uncached => run.with(verdict.uncached),
                 _ => continue,
             };
-            if run.class == Class::Ambiguous {
+            if run.class() == Class::Ambiguous {
                 ambiguous += run.len();
             }
         }
@@ -305,8 +305,8 @@ impl Resolver {
         collector: &mut Collector,
         runs: &mut Vec<Run>,
     ) -> Result<Settled> {
-        let transient = runs.iter().any(|run| run.class == Class::Transient);
-        let is_device = |run: &&Run| run.class == Class::Device;
+        let transient = runs.iter().any(|run| run.class() == Class::Transient);
+        let is_device = |run: &&Run| run.class() == Class::Device;
         let (Some(first), Some(last)) = (runs.iter().find(is_device), runs.iter().rfind(is_device)) else {
             return Ok(if transient { Settled::PagesMoved } else { Settled::Yes });
         };
@@ -322,7 +322,7 @@ impl Resolver {
             while let Some(run) = current.filter(|run| run.start() < to) {
                 let (front, back) =
                     if run.end() > to { (run.until(to), Some(run.since(to))) } else { (run, None) };
-                if front.class == Class::Device && !still {
+                if front.class() == Class::Device && !still {
                     moved = true;
                     push_joined(spare, front.with(Class::Ambiguous));
                 } else {

@@ -114,6 +114,13 @@ impl Operation {
 #[derive(Debug, Default)]
 pub(super) struct Answers([OnceLock<bool>; Operation::COUNT]);
 
+impl Answers {
+    #[cfg(test)]
+    pub(super) fn all_supported() -> Self {
+        Self([const { OnceLock::new() }; Operation::COUNT].map(|_: OnceLock<bool>| OnceLock::from(true)))
+    }
+}
+
 /// Asks what a device and its kernel can do; made by [`Device::probe`].
 ///
 /// Each question is asked of the kernel once and answered from memory afterwards: one atomic load.

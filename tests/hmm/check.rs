@@ -69,6 +69,7 @@ pub(crate) fn check(device: &Device, range: PageRange, expected: &str) {
     }
     let bytes = expected.chars().filter(|&letter| letter == 'D').count() as u64 * page_size();
     assert_eq!(residency.summary().device_bytes(), bytes..=bytes);
+    assert_eq!(scanner.device_bytes(range).unwrap(), bytes..=bytes);
     assert_eq!(snapshot_letters(device, range), truth, "looking moves nothing");
 }
 
@@ -99,6 +100,8 @@ pub(crate) fn check_counts(device: &Device, range: PageRange, residency: &Reside
     }
     let private = seen.iter().filter(|seen| seen.truth == Truth::Private).count() as u64 * page_size();
     assert_eq!(residency.summary().device_bytes(), private..=private);
+    let counted = Scanner::new().unwrap().with_depth(Depth::Settled).device_bytes(range).unwrap();
+    assert_eq!(counted, private..=private);
 }
 
 /// One exact look.

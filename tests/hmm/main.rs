@@ -2,16 +2,16 @@
 //! page is. Runs where the `test_hmm` module is loaded; `cargo xtask hmm` boots such a kernel.
 
 #[allow(dead_code, reason = "each test program uses a part")]
-#[path = "../residency/allocations.rs"]
+#[path = "../residency_kernel/allocations.rs"]
 mod allocations;
-#[path = "../residency/case.rs"]
+#[path = "../residency_kernel/case.rs"]
 mod case;
 mod check;
 mod coherent;
 mod device;
 mod huge;
 #[allow(dead_code, reason = "each test program uses a part")]
-#[path = "../residency/memory.rs"]
+#[path = "../residency_kernel/memory.rs"]
 mod memory;
 mod pages;
 mod prepare;

@@ -163,11 +163,13 @@ fn no_allocation() {
         scanner.set_depth(depth);
         for _ in 0..8 {
             scanner.scan(memory.range(), &mut residency).unwrap();
+            scanner.device_bytes(memory.range()).unwrap();
         }
         let count = allocations::during(|| {
             for _ in 0..5 {
                 scanner.scan(memory.range(), &mut residency).unwrap();
                 scanner.scan(shared.range(), &mut residency).unwrap();
+                scanner.device_bytes(memory.range()).unwrap();
             }
         });
         assert_eq!(count, 0, "{depth:?}");

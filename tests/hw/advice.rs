@@ -10,7 +10,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "advice/given_and_taken_back", needs: &[Need::Advice], run: given_and_taken_back },
     Test { name: "advice/nested_guards_restore", needs: &[Need::Advice], run: nested_guards_restore },
     Test { name: "advice/nothing_advised_is_refused", needs: &[], run: nothing_advised_is_refused },
-    Test { name: "advice/what_the_driver_lacks_is_refused", needs: &[], run: what_the_driver_lacks_is_refused },
+    Test {
+        name: "advice/what_the_driver_lacks_is_refused",
+        needs: &[],
+        run: what_the_driver_lacks_is_refused,
+    },
     Test { name: "advice/of_unmapped_memory", needs: &[Need::Advice], run: of_unmapped_memory },
 ];
 

@@ -43,13 +43,25 @@ impl Mapping {
         bytemuck::cast_slice_mut(self.bytes())
     }
 
+    /// Has the kernel use small pages only.
+    pub fn without_huge_pages(self) -> Self {
+        // SAFETY: the advice chooses page sizes and changes no byte.
+        let advised = unsafe {
+            nix::sys::mman::madvise(self.start.cast(), self.len, nix::sys::mman::MmapAdvise::MADV_NOHUGEPAGE)
+        };
+        // A kernel without huge pages answers EINVAL, and has small pages only.
+        assert!(matches!(advised, Ok(()) | Err(nix::errno::Errno::EINVAL)), "{advised:?}");
+        self
+    }
+
     /// Changes the protection of `part`, given in bytes from the start.
     pub fn protect(&mut self, part: std::ops::Range<usize>, protection: ProtFlags) {
         assert!(part.end <= self.len);
         // SAFETY: the part lies inside the mapping, to which no reference exists while `&mut self` is held.
         unsafe {
             let start = self.start.add(part.start);
-            nix::sys::mman::mprotect(start.cast(), part.len(), protection).expect("own memory can be protected");
+            nix::sys::mman::mprotect(start.cast(), part.len(), protection)
+                .expect("own memory can be protected");
         }
     }
 

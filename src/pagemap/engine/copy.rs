@@ -214,6 +214,7 @@ impl Engine {
         let id = self.table[index].id(index);
         if self.jobs.push(id).is_ok() {
             self.table[index].state = State::CopyOut;
+            self.stirred = true;
         } else {
             self.fail_copy_out(index, Errno::ENOMEM);
         }
@@ -299,6 +300,7 @@ impl Engine {
     /// The window stays with the device; those who touched it get `SIGBUS`.
     fn fail_copy_out(&mut self, index: u32, errno: Errno) {
         self.free_staging(index);
+        self.stirred = true;
         let node = &mut self.table[index];
         node.state = State::Resident;
         node.failures += 1;
@@ -337,6 +339,7 @@ impl Engine {
     fn release_slot(&mut self, slot: u32) {
         if let Some(staging) = &mut self.staging {
             staging.used &= !(1 << slot);
+            self.stirred = true;
         }
     }
 

@@ -79,11 +79,16 @@ impl Engine {
         let node = &self.table[index];
         let region = node.region;
         let dst = node.start + self.bytes(run.start);
-        let len = self.bytes(run.end - run.start);
         let Some(src) = self.pool_address(index, run.start) else { return Err(Stop::Failed(Errno::ENODEV)) };
-        let (moved, errno) = match self.uffd.move_pages(dst, src, len) {
-            Ok(()) => (run.end - run.start, None),
-            Err((bytes, errno)) => ((bytes >> self.shift) as u32, Some(errno)),
+        // The kernel moves within one mapping, and the process may have made several of it: half as much then.
+        let mut pages = run.end - run.start;
+        let (moved, errno) = loop {
+            match self.uffd.move_pages(dst, src, self.bytes(pages)) {
+                Ok(()) => break (pages, None),
+                Err((0, Errno::EINVAL)) if pages > 1 => pages /= 2,
+                Err((bytes, Errno::EINVAL)) if bytes > 0 => break ((bytes >> self.shift) as u32, None),
+                Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),
+            }
         };
         let bytes = self.bytes(moved);
         self.count(region, |c| c.bytes_out += bytes);
@@ -179,6 +184,7 @@ impl Engine {
     pub(super) fn finish(&mut self, index: u32) {
         let node = self.table[index];
         debug_assert!(node.device.is_empty());
+        self.stirred = true;
         self.end_registration(node.start, self.bytes(node.pages));
         self.unlink(index);
         self.table.remove(index);

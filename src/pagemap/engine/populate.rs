@@ -4,7 +4,6 @@ use super::mask::Mask;
 use super::node::{Node, State};
 use super::request::{Collect, Cut, Failure, Populate, Reply, Why};
 use super::step::{Step, Work};
-use super::uffd::Faults;
 use super::{Engine, now, sleep_for};
 use crate::error::Errno;
 use crate::range::{SIZE_2M, SIZE_64K};
@@ -32,10 +31,42 @@ impl Engine {
         if gone {
             return self.stop(work, p, at, p.end, Errno::ENODEV, Why::Removed);
         }
+        if !work.begun && p.collect == Collect::Request {
+            if let Some(step) = self.refuse_fragments(work, p) {
+                return step;
+            }
+        }
+        work.begun = true;
         match self.table.at(at) {
             Some(index) => self.populate_over(work, p, index, at),
             None => self.populate_free(work, p, at),
         }
+    }
+
+    /// All or nothing over a range starts with nothing, or ends at once with all: what is partly in the region is refused.
+    fn refuse_fragments(&mut self, work: &mut Work, p: &Populate) -> Option<Step> {
+        let mut at = p.start;
+        let mut already = 0;
+        while let Some(index) = self.table.overlapping(at, p.end) {
+            at = self.end_of(index);
+            let node = &self.table[index];
+            if node.state != State::Resident {
+                return Some(Step::Wait);
+            }
+            if node.region == p.region {
+                already += self.bytes(node.device.count_in(self.pages_in(index, p.start, p.end)));
+                self.touch(index);
+            }
+        }
+        if already == 0 {
+            return None;
+        }
+        if already < p.end - p.start {
+            return Some(self.stop(work, p, p.start, p.end, Errno::EBUSY, Why::Fragmented));
+        }
+        work.progress.already = already;
+        work.progress.cursor = p.end;
+        Some(Step::Done(Reply::Progress(work.progress)))
     }
 
     /// A piece of the range belongs to a window already.
@@ -52,9 +83,6 @@ impl Engine {
             work.progress.already += end - at;
             work.progress.cursor = end;
             return Step::Again;
-        }
-        if p.collect == Collect::Request && node.region == p.region {
-            return self.stop(work, p, at, end, Errno::EBUSY, Why::Fragmented);
         }
         if node.region != p.region
             && whole
@@ -122,8 +150,8 @@ impl Engine {
         if self.is_own(start, end) {
             return Err(Why::OwnMemory);
         }
-        // The kernel writes to the stack of a running thread (signals, rseq), and without reports of its faults that is fatal.
-        if self.faults_reported == Faults::User && start <= p.stack && p.stack < end {
+        let (low, high) = p.stack;
+        if start < high && low < end {
             return Err(Why::CallerStack);
         }
         Ok(())

@@ -22,7 +22,6 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             shift: start.page.trailing_zeros(),
             table: Table::new(start.page.trailing_zeros()),
             uffd: start.uffd,
-            faults_reported: start.faults,
             slots: start.slots,
             doorbell: start.doorbell,
             page: start.page,
@@ -47,6 +46,7 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             requests: 0,
             frozen: 0,
             hidden: ArenaVec::new(),
+            stirred: false,
             deadline: u64::MAX,
             closing: false,
         };

@@ -134,6 +134,8 @@ pub(super) struct Model {
     /// Runs after each call and may change memory.
     pub(super) script: Option<Script>,
     pub(super) calls: Vec<Call>,
+    /// Categories that scans asked for.
+    pub(super) asked: Vec<u64>,
     /// Fails calls of a kind from now on.
     pub(super) fail: Option<(Call, Errno)>,
 }
@@ -150,6 +152,7 @@ impl Model {
             stale_walk_end: false,
             script: None,
             calls: Vec::new(),
+            asked: Vec::new(),
             fail: None,
         }
     }
@@ -229,6 +232,7 @@ impl Kernel for Model {
         self.made(Call::Scan)?;
         assert_eq!((arg.size, arg.flags, arg.max_pages), (96, 0, 0));
         assert_eq!((arg.category_inverted, arg.category_mask), (0, 0));
+        self.asked.push(arg.category_anyof_mask);
         if !self.has_ioctl {
             return Err(Errno::ENOTTY);
         }

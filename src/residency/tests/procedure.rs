@@ -8,6 +8,7 @@ use crate::residency::calibration::Calibration;
 use crate::residency::kernel::SwapSpace;
 use crate::residency::scanner::Engine;
 use crate::residency::{Composition, Depth, Place, Residency};
+use crate::uapi::pagemap_scan::PAGE_IS_SWAPPED;
 
 const FIRST: u64 = 64;
 
@@ -22,6 +23,7 @@ fn model(content: &[Page]) -> Model {
 fn engine(model: Model) -> Engine<Model> {
     let mut engine = Engine::new(model).unwrap();
     engine.kernel.calls.clear();
+    engine.kernel.asked.clear();
     engine
 }
 
@@ -349,6 +351,17 @@ fn a_calibration_changes_nothing_where_types_are_hidden() {
     let mut engine = engine(model(&[Device, Swapped, System]));
     engine.resolver.device_types = 1 << DEVICE_WRITE;
     assert_eq!(letters(&scan(&mut engine)), "Dws");
+}
+
+#[test]
+fn device_bytes_do_not_ask_what_is_present() {
+    let mut engine = engine(model(&[System, Zero, Device, Device, Swapped, Guard, Absent]));
+    let bytes = 2 * page_size();
+    assert_eq!(engine.device_bytes(pages(FIRST, 7)).unwrap(), bytes..=bytes);
+    assert!(engine.kernel.asked.iter().all(|&mask| mask == PAGE_IS_SWAPPED), "{:x?}", engine.kernel.asked);
+    engine.collector.files = true;
+    engine.kernel.mappings[0].pages[0] = Coherent;
+    assert_eq!(engine.device_bytes(pages(FIRST, 7)).unwrap(), 3 * page_size()..=3 * page_size());
 }
 
 #[test]

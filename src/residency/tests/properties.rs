@@ -108,6 +108,7 @@ proptest! {
             engine.depth = depth;
             engine.scan(range, &mut residency).unwrap();
             check(&engine.kernel, &residency, range)?;
+            prop_assert_eq!(engine.device_bytes(range).unwrap(), residency.summary().device_bytes());
         }
         // What one can know without swap, markers and so on, one must know.
         let kernel = &engine.kernel;

@@ -154,7 +154,7 @@ impl State {
         if userptr && arg.mmap_offset == 0 {
             return Err(Errno::EINVAL);
         }
-        if vram && pages.len() > self.vram_for_ranges(kfd, gpu) {
+        if vram && pages.len() > self.vram_for_ranges(gpu) {
             return Err(Errno::ENOMEM);
         }
         let backing =

@@ -187,13 +187,12 @@ impl State {
 
     /// The same, not rounded: what a range must fit into to be moved.
     pub(super) fn available_vram_exactly(&self, kfd: &Shared, gpu: usize) -> u64 {
-        self.vram_for_ranges(kfd, gpu)
+        if kfd.faults.vram_is_full() { 0 } else { self.vram_for_ranges(gpu) }
     }
 
     /// VRAM of the device that memory objects leave over.
-    pub(super) fn vram_for_ranges(&self, kfd: &Shared, gpu: usize) -> u64 {
+    pub(super) fn vram_for_ranges(&self, gpu: usize) -> u64 {
         let config = &self.devices[gpu].config;
-        let _ = kfd;
         config.vram.saturating_sub(config.reserved).saturating_sub(self.objects.vram_used(config.device))
     }
 

@@ -12,7 +12,7 @@ mod watchdog;
 
 pub use case::{Context, Stop, Test, TestResult};
 pub use ground::{Ground, Subject};
-pub use needs::Need;
+pub use needs::{Need, overcommitted};
 
 use std::process::ExitCode;
 

@@ -55,10 +55,15 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { suite: "hmm", user: None, swap: None, title: "root, no swap" },
     Step { suite: "hmm", user: Some(USER), swap: None, title: "user, no swap" },
-    Step { suite: "residency", user: Some(USER), swap: None, title: "user, no swap, without the device" },
+    Step {
+        suite: "residency_kernel",
+        user: Some(USER),
+        swap: None,
+        title: "user, no swap, without the device",
+    },
     Step { suite: "hmm", user: None, swap: Some("zram:256"), title: "root, swap that writes at once" },
     Step { suite: "hmm", user: Some(USER), swap: None, title: "user, swap that writes at once" },
-    Step { suite: "residency", user: Some(USER), swap: None, title: "user, swap, without the device" },
+    Step { suite: "residency_kernel", user: Some(USER), swap: None, title: "user, swap, without the device" },
     Step { suite: "hmm", user: None, swap: Some("loop:256"), title: "root, swap with a swap cache" },
     Step { suite: "hmm", user: Some(USER), swap: None, title: "user, swap with a swap cache" },
 ];

@@ -81,7 +81,7 @@ impl State {
     ) -> Result<(), Errno> {
         let Some(range) = self.ranges.get(start) else { return Ok(()) };
         let (whole, block) = (range.pages, range.unit());
-        if kfd.faults.vram_is_full() || whole.len() > self.available_vram_exactly(kfd, gpu) {
+        if whole.len() > self.available_vram_exactly(kfd, gpu) {
             return Err(Errno::ENOSPC);
         }
         let vram = match range.vram {
@@ -195,7 +195,7 @@ impl State {
     /// VRAM for a range of `bytes`: where there is none, ranges that have been there longest move back to system memory.
     fn allocate_vram(&mut self, kfd: &Shared, gpu: usize, bytes: u64) -> Result<VramId, Errno> {
         let device = self.devices[gpu].config.device;
-        let capacity = self.vram_for_ranges(kfd, gpu);
+        let capacity = self.vram_for_ranges(gpu);
         if bytes > capacity {
             return Err(Errno::ENOMEM);
         }

@@ -91,6 +91,8 @@ fn overlay() {
     let bytes = 4 * page_size();
     assert_eq!(residency.summary().device_bytes(), bytes..=bytes);
 
+    assert_eq!(Scanner::new().unwrap().device_bytes(memory.range()).unwrap(), bytes..=bytes);
+
     memory.write(5..6);
     assert_eq!(look(memory.range()), ".Dss.sDD..", "the page came back by itself");
     drop(guards.0);

@@ -43,6 +43,17 @@ fn indirect_buffer_and_ring_test() {
 }
 
 #[test]
+fn rings_go_round() {
+    let mut b = Bench::new("mi200");
+    for i in 0..400 {
+        b.settle();
+        b.sdma(&fence(FRAME + DATA, i));
+        b.until("the fence", || b.vram32(DATA) == i);
+    }
+    assert!(b.gpu.coverage().sections[2].lines.is_empty());
+}
+
+#[test]
 fn poll_waits_for_memory() {
     let mut b = Bench::new("vega10");
     let at = FRAME + DATA;

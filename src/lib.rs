@@ -59,6 +59,9 @@
 compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
 
 pub mod addr;
+#[cfg(feature = "allocator-api2")]
+pub mod alloc;
+pub mod budget;
 pub mod buffer;
 pub mod channel;
 pub mod device;
@@ -71,6 +74,8 @@ pub mod location;
 pub mod mirror;
 pub mod outcome;
 pub mod pagemap;
+mod populate;
+pub mod prefetcher;
 pub mod range;
 pub mod residency;
 #[cfg(feature = "sim")]
@@ -79,6 +84,7 @@ pub mod uapi;
 pub mod vma;
 pub mod xe;
 
+pub use budget::Budget;
 pub use buffer::Buffer;
 pub use device::{Device, Driver};
 pub use error::{Errno, Error, ErrorKind, Result};
@@ -86,4 +92,5 @@ pub use gpu::Gpu;
 pub use location::{Location, VramRegion};
 pub use mirror::Mirror;
 pub use outcome::{Cause, Observe, Outcome, Refusal};
+pub use prefetcher::Prefetcher;
 pub use range::PageRange;

@@ -63,7 +63,7 @@ impl System for ThisMachine {
     }
 
     fn status(&self, path: &str) -> Result<FileStatus, Errno> {
-        let stat = rustix::fs::stat(&self.path(path))?;
+        let stat = rustix::fs::stat(self.path(path))?;
         let is_device = matches!(
             rustix::fs::FileType::from_raw_mode(stat.st_mode),
             rustix::fs::FileType::CharacterDevice | rustix::fs::FileType::BlockDevice
@@ -75,7 +75,7 @@ impl System for ThisMachine {
     fn acl(&self, path: &str) -> Result<Vec<u8>, Errno> {
         // 500 entries; longer lists answer ERANGE.
         let mut list = vec![0; 4 + 500 * 8];
-        let len = rustix::fs::getxattr(&self.path(path), "system.posix_acl_access", list.as_mut_slice())?;
+        let len = rustix::fs::getxattr(self.path(path), "system.posix_acl_access", list.as_mut_slice())?;
         list.truncate(len);
         Ok(list)
     }

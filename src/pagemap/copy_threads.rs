@@ -40,7 +40,7 @@ impl CopyThreads {
     }
 
     fn work(self: &Arc<Self>, line: &Arc<Line>) {
-        let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+        let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let mut claim = line.claim();
         loop {
             let reply = claim.call(Request::TakeJob { thread });

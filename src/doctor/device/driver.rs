@@ -78,14 +78,14 @@ pub(super) fn ask(channel: &Channel, bound: Option<Driver>) -> Result<(Finding, 
         )),
         Err(error) if error.kind() == ErrorKind::DeviceLost => Err(Finding::problem(
             &checks::ANSWER,
-            format!("the device is gone or wedged: {}", in_words(&error)),
+            format!("the device is gone or wedged: {}", in_words(error)),
             "see dmesg; rebind the driver (or restart) after what made it hang is gone",
         )),
         Err(error) => {
             let driver = bound.map_or("the driver", Driver::name);
             Err(Finding::unknown(
                 &checks::ANSWER,
-                format!("{driver} did not answer as expected: {}", in_words(&error)),
+                format!("{driver} did not answer as expected: {}", in_words(error)),
                 "see dmesg; a sandbox that filters ioctls answers so, too",
             ))
         }

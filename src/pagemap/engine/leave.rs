@@ -316,11 +316,8 @@ impl Engine {
     fn scrap(&mut self, at: u64) {
         let Ok(scratch) = self.scratch_address() else { return };
         let mut round = 0;
-        loop {
-            match self.uffd.move_pages(scratch, at, self.page) {
-                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
-                _ => break,
-            }
+        while let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
+            self.let_mappings_settle(round);
             round += 1;
         }
         self.empty_scratch();
@@ -347,6 +344,7 @@ impl Engine {
     /// Brings all of a range back, or all of it that belongs to `region`.
     ///
     /// Honours timeslices as the kernel's explicit way does (`drm_gpusvm_range_evict`): waits for the end, at most a second.
+    #[expect(clippy::wrong_self_convention, reason = "the kernel's name: drm_pagemap_evict_to_ram")]
     pub(super) fn to_ram(&mut self, work: &mut Work, start: u64, end: u64, region: u32) -> Step {
         self.settle(work);
         let mut at = work.progress.cursor.max(start);

@@ -149,6 +149,7 @@ impl Slots {
     }
 
     /// The bytes that travel with the request of a submitted slot.
+    #[expect(clippy::mut_from_ref, reason = "the bytes are the engine's, which is one thread")]
     pub(super) fn payload(&self, slot: usize) -> &mut [u8] {
         // SAFETY: within the mapping; between SUBMITTED and DONE the bytes are the engine's, which is one thread and
         // drops the slice before it replies.

@@ -223,7 +223,8 @@ fn memory_that_is_unmapped_releases_the_allocation() {
 fn each_operation_may_fail_on_the_way_in_and_nothing_has_changed() {
     let Some((space, card, pagemap)) = card() else { return };
     let memory = Memory::filled(MB2);
-    let failures: [(fn(&mut Failures), i32); 2] =
+    type Fail = fn(&mut Failures);
+    let failures: [(Fail, i32); 2] =
         [(|f| f.pfns = Trigger::ONCE, libc::EIO), (|f| f.to_devmem = Trigger::ONCE, libc::ENXIO)];
     for (round, (fail, code)) in failures.into_iter().enumerate() {
         card.fail(fail);

@@ -203,11 +203,15 @@ fn plain_vec(context: &Context) -> TestResult {
     let mirror = context.gpu().mirror()?;
     let mut data = vec![0u64; (5 << 20) / 8 + 3];
     fill(&mut data);
-    // Its first and last page may hold other things of the allocator; touching those brings the block around them back.
-    let outcome = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
-    assert!(outcome.moved() >= 2 << 20, "{outcome}");
+    // Its first and last page may hold other things of the allocator: only the pages that are its own.
+    let own = PageRange::inside(&data);
+    let outcome = mirror.prefetch_range(own).to(context.gpu().vram()).run()?;
+    assert!(outcome.is_complete(), "{outcome}");
     assert_intact(&data);
-    // A small one shares its page with other things of the allocator; they stay intact as well.
+    if !context.gpu().kernel_can_touch_vram() {
+        return Ok(());
+    }
+    // A small one shares its page with other things; they stay intact as well.
     let small: Vec<u64> = (0..16).map(word_at).collect();
     let neighbour: Vec<u64> = (0..16).map(word_at).collect();
     let _ = mirror.prefetch(&small).to(context.gpu().vram()).run()?;

@@ -1,14 +1,12 @@
-//! A GPU as its driver's own objects: what [`Gpu`](crate::Gpu), locations and mirrors have in common.
+//! A GPU as its driver's own objects: what GPUs, locations and mirrors have in common.
 
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::kfd;
 use crate::xe;
 
-mod kfd_system;
+mod kfd_gpu;
 
-pub(crate) use kfd_system::KfdSystem;
+pub use kfd_gpu::{KfdGpu, KfdSystem};
 
 /// Which kernel driver a GPU is reached through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,3 +28,51 @@ impl Driver {
         }
     }
 }
+
+/// A GPU, reached through its driver's own objects. A runtime that needs more than [`Gpu`](crate::Gpu) offers goes on from here.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Device {
+    /// An open render node of the xe driver.
+    Xe(xe::Device),
+    /// One GPU of the process's KFD state.
+    Kfd(Arc<KfdGpu>),
+}
+
+impl Device {
+    /// The driver.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        match self {
+            Self::Xe(_) => Driver::Xe,
+            Self::Kfd(_) => Driver::Kfd,
+        }
+    }
+
+    /// The render node, as a path or as the name of a simulated node; no two GPUs of a machine share it.
+    #[must_use]
+    pub fn node(&self) -> String {
+        match self {
+            Self::Xe(device) => device.channel().name(),
+            Self::Kfd(gpu) => gpu.render().name(),
+        }
+    }
+
+    /// Whether the device lives in this process.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        match self {
+            Self::Xe(device) => device.channel().is_virtual(),
+            Self::Kfd(gpu) => gpu.render().is_virtual(),
+        }
+    }
+}
+
+/// Two values are equal when they are the same GPU, however often it was opened.
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        self.driver() == other.driver() && self.node() == other.node()
+    }
+}
+
+impl Eq for Device {}

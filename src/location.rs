@@ -19,16 +19,20 @@ pub enum Location {
 /// One region of a GPU's own memory. Most GPUs have one; an xe device has one for each tile.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VramRegion {
-    pub(crate) device: Device,
-    pub(crate) instance: u16,
-    pub(crate) size: u64,
+    device: Device,
+    instance: u16,
+    size: u64,
 }
 
 impl VramRegion {
-    /// Size in bytes, as the driver reports it.
+    pub(crate) const fn new(device: Device, instance: u16, size: u64) -> Self {
+        Self { device, instance, size }
+    }
+
+    /// The GPU whose memory it is.
     #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.size
+    pub const fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The driver's number for the region: the memory region instance on xe (from 1), 0 on KFD, whose GPUs have one each.
@@ -36,10 +40,16 @@ impl VramRegion {
     pub const fn instance(&self) -> u16 {
         self.instance
     }
+
+    /// Size in bytes, as the driver reports it; 0 for a GPU without memory of its own.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 impl fmt::Debug for VramRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VramRegion({} of {})", self.instance, self.device.name())
+        write!(f, "VramRegion({} of {})", self.instance, self.device.node())
     }
 }

@@ -121,7 +121,11 @@ pub use interconnect::{Owner, OwnerList};
 pub use ops::PagemapOps;
 pub use options::{Atomicity, MigrateOptions, Migrated, Windows};
 pub use placement::Placement;
+#[cfg(feature = "sim")]
+pub(crate) use space::Inner as SpaceInner;
 pub use space::Space;
+#[cfg(feature = "sim")]
+pub(crate) use vma::vm_flags;
 pub use vma::{Backing, Vma};
 pub use vram::{RegionId, Usage, VramRegion, VramRegionOptions};
 pub use window::Window;

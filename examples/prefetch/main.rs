@@ -71,7 +71,10 @@ fn choose_gpu(options: &Options) -> Result<Gpu> {
             Err(_) => found.gpus().iter().find(|gpu| gpu.name().contains(wanted.as_str())),
         };
         return gpu.cloned().with_context(|| {
-            format!("no GPU {wanted:?} among the {} found; `cargo run --example info` lists them", found.gpus().len())
+            format!(
+                "no GPU {wanted:?} among the {} found; `cargo run --example info` lists them",
+                found.gpus().len()
+            )
         });
     }
     if let Some(gpu) = found.gpus().iter().find(usable) {
@@ -92,7 +95,13 @@ fn choose_gpu(options: &Options) -> Result<Gpu> {
     Ok(Gpu::simulated())
 }
 
-fn prefetch(mirror: &Mirror, range: PageRange, to: &Location, label: &'static str, options: &Options) -> Result<Step> {
+fn prefetch(
+    mirror: &Mirror,
+    range: PageRange,
+    to: &Location,
+    label: &'static str,
+    options: &Options,
+) -> Result<Step> {
     let mut progress = Progress::new(label, range.len(), options.json);
     let mut total: Option<Outcome> = None;
     let started = Instant::now();

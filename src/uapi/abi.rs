@@ -81,13 +81,14 @@ pub const fn request_nr(request: u32) -> u8 {
     request as u8
 }
 
-/// Whether the kernel reads the argument of this request (`_IOC_WRITE`).
+/// Whether the number says that the kernel reads the argument (`_IOC_WRITE`). userfaultfd's `UFFDIO_UNREGISTER` and
+/// `UFFDIO_WAKE` say the opposite of what they do, and KFD goes by its own table.
 #[must_use]
 pub const fn request_reads_argument(request: u32) -> bool {
     request >> DIRECTION_SHIFT & WRITE != 0
 }
 
-/// Whether the kernel writes the argument of this request back (`_IOC_READ`).
+/// Whether the number says that the kernel writes the argument back (`_IOC_READ`), which DRM does even when the call fails.
 #[must_use]
 pub const fn request_writes_argument(request: u32) -> bool {
     request >> DIRECTION_SHIFT & READ != 0
@@ -113,6 +114,8 @@ pub struct Table {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct StructDesc {
+    /// Type in Rust.
+    pub rust_name: &'static str,
     /// Tag in C; `tag.member` names the unnamed struct type of a member.
     pub c_name: &'static str,
     /// Bytes.
@@ -147,8 +150,8 @@ pub struct RequestDesc {
     pub c_name: &'static str,
     /// Its value.
     pub value: u32,
-    /// Tag of the C struct it carries; a header may know the request with a shorter one.
-    pub c_struct: &'static str,
+    /// Rust name of the struct it carries; an older header may know the request with a shorter one.
+    pub argument: &'static str,
 }
 
 /// One constant.

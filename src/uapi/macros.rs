@@ -13,7 +13,13 @@
 ///         vm_id: u32 => 0;
 ///         /// A field that C calls otherwise, here the members of a union.
 ///         target: u64 => 16 as "obj_offset" | "userptr";
-///         .. elements: Element => 24;        // flexible array behind the struct: described, not part of the type
+///     }
+///
+///     /// In C a flexible array follows: described, not part of the type; it may raise the alignment.
+///     struct ListHeader("c_list", 8, align 8) {
+///         /// Documentation.
+///         count: u64 => 0;
+///         .. elements: Element => 8;
 ///     }
 ///
 ///     requests { /// Documentation.
@@ -31,7 +37,7 @@ macro_rules! abi {
         header $header:literal;
         $(
             $(#[$smeta:meta])*
-            struct $Name:ident($c:literal, $size:literal)
+            struct $Name:ident($c:literal, $size:literal $(, align $align:literal)?)
             $(for $request:ident = $dir:ident($ty:literal, $nr:literal) $value:literal)?
             {
                 $(
@@ -61,7 +67,7 @@ macro_rules! abi {
         $(
             $(#[$smeta])*
             #[doc(alias = $c)]
-            #[repr(C)]
+            #[repr(C $(, align($align))?)]
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             pub struct $Name {
                 $($(#[$fmeta])* pub $field: $fty,)*
@@ -74,7 +80,10 @@ macro_rules! abi {
                 assert!(size_of::<$Name>() == $size, concat!("size of ", $c));
                 assert!(0 $(+ plain::<$fty>())* == $size, concat!("padding in ", $c));
                 $(assert!(::core::mem::offset_of!($Name, $field) == $offset, concat!("offset in ", $c));)*
-                $(assert!($toffset == $size && plain::<$tty>() != 0, concat!("tail of ", $c));)?
+                $(
+                    assert!($toffset == $size && plain::<$tty>() != 0, concat!("tail of ", $c));
+                    assert!(align_of::<$tty>() <= align_of::<$Name>(), concat!("alignment of ", $c));
+                )?
             };
 
             // SAFETY: every field is plain data, for which all zeroes is a value (asserted above).
@@ -144,6 +153,7 @@ macro_rules! abi {
             module: module_path!(),
             header: $header,
             structs: &[$($crate::uapi::abi::StructDesc {
+                rust_name: stringify!($Name),
                 c_name: $c,
                 size: size_of::<$Name>(),
                 align: align_of::<$Name>(),
@@ -159,12 +169,12 @@ macro_rules! abi {
                 $($($crate::uapi::abi::RequestDesc {
                     c_name: stringify!($request),
                     value: $request,
-                    c_struct: $c,
+                    argument: stringify!($Name),
                 },)?)*
                 $($($crate::uapi::abi::RequestDesc {
                     c_name: stringify!($rrequest),
                     value: $rrequest,
-                    c_struct: "",
+                    argument: stringify!($RArg),
                 },)*)?
             ],
             constants: &[$($($crate::uapi::abi::ConstantDesc {

@@ -66,7 +66,8 @@ abi! {
         PAGE_IS_SOFT_DIRTY: u64 = 1 << 7;
         /// A guard region made by `madvise`. Kernels without it answer `EINVAL`.
         PAGE_IS_GUARD: u64 = 1 << 8;
-        /// Accessed since userfaultfd last protected it against reading and writing. Kernels without it answer `EINVAL`.
+        /// Accessed since [`UffdioRwprotect`](super::userfaultfd::UffdioRwprotect) last protected it. Since 7.3; kernels
+        /// without it answer `EINVAL`.
         PAGE_IS_ACCESSED: u64 = 1 << 9;
 
         /// Write-protect the pages that match.

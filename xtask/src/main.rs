@@ -1,5 +1,59 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
-fn main() -> anyhow::Result<()> {
-    anyhow::bail!("no task yet")
+mod child;
+mod command;
+mod hmm;
+mod hwtest;
+mod lab;
+mod table;
+
+use anyhow::{Result, bail};
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::{Parser, ValueExt};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
+cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
+cargo xtask help         this text
+
+Each has --help.
+";
+
+fn main() -> ExitCode {
+    match run(Parser::from_env()) {
+        Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(if error.is::<child::Interrupted>() { 130 } else { 1 })
+        }
+    }
+}
+
+fn run(mut parser: Parser) -> Result<i32> {
+    let task = match parser.next()? {
+        Some(Value(task)) => task.string()?,
+        Some(Long("help") | Short('h')) | None => "help".to_owned(),
+        Some(arg) => return Err(anyhow::Error::from(arg.unexpected()).context("see `cargo xtask help`")),
+    };
+    match task.as_str() {
+        "help" => {
+            print!("{HELP}");
+            Ok(0)
+        }
+        "lab" => {
+            child::catch_interrupts()?;
+            lab::main(parser)
+        }
+        "hmm" => {
+            child::catch_interrupts()?;
+            hmm::main(parser)
+        }
+        "hwtest" => {
+            child::catch_interrupts()?;
+            hwtest::main(parser)
+        }
+        _ => bail!("no task called {task:?}; see `cargo xtask help`"),
+    }
 }

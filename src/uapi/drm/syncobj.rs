@@ -20,8 +20,8 @@ abi! {
         pad: u32 => 4;
     }
 
-    /// A handle and the descriptor that stands for it. `point` exists since 6.16; older kernels take the argument as it
-    /// is and ignore the field.
+    /// A handle and the descriptor that stands for it. `point` is newer than 6.12; kernels without it take the argument as
+    /// it is, ignore the field, and refuse the timeline flags.
     struct SyncobjHandle("drm_syncobj_handle", 24) {
         /// The handle.
         handle: u32 => 0;
@@ -117,11 +117,11 @@ abi! {
         DRM_SYNCOBJ_CREATE_SIGNALED: u32 = 1 << 0;
         /// The descriptor is a sync file.
         DRM_SYNCOBJ_FD_TO_HANDLE_FLAGS_IMPORT_SYNC_FILE: u32 = 1 << 0;
-        /// Import to a point on the timeline. Since 6.16.
+        /// Import to a point on the timeline. Newer than 6.12.
         DRM_SYNCOBJ_FD_TO_HANDLE_FLAGS_TIMELINE: u32 = 1 << 1;
         /// Make a sync file.
         DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE: u32 = 1 << 0;
-        /// Export a point of the timeline. Since 6.16.
+        /// Export a point of the timeline. Newer than 6.12.
         DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_TIMELINE: u32 = 1 << 1;
         /// Wait for all, not for any.
         DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL: u32 = 1 << 0;

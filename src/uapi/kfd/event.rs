@@ -112,7 +112,7 @@ abi! {
         gpu_id: u32 => 12;
     }
 
-    /// Report of [`KFD_IOC_EVENT_SIGNAL`].
+    /// Report of [`KFD_IOC_EVENT_SIGNAL`]. KFD 1.14.
     struct SignalEventData("kfd_hsa_signal_event_data", 8) {
         /// In and out: age of the last signal seen, to miss none.
         last_event_age: u64 => 0;

@@ -132,7 +132,7 @@ abi! {
         KFD_IOC_ALLOC_MEM_FLAGS_UNCACHED: u32 = 1 << 25;
         /// Coherent with everything, at instruction granularity.
         KFD_IOC_ALLOC_MEM_FLAGS_EXT_COHERENT: u32 = 1 << 24;
-        /// Physically contiguous VRAM.
+        /// Physically contiguous VRAM. KFD 1.16.
         KFD_IOC_ALLOC_MEM_FLAGS_CONTIGUOUS: u32 = 1 << 23;
     }
 }

@@ -85,7 +85,7 @@ abi! {
         pad: u32 => 36;
     }
 
-    /// Tells the kernel that a runtime manages this process's queues (for debuggers). KFD 1.13 or 1.14.
+    /// Tells the kernel that a runtime manages this process's queues (for debuggers). KFD 1.13.
     struct RuntimeEnable("kfd_ioctl_runtime_enable_args", 16)
         for AMDKFD_IOC_RUNTIME_ENABLE = iowr(b'K', 0x25) 0xC010_4B25 {
         /// Address of the runtime's debug data, or 0.

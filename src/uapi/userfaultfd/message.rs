@@ -35,6 +35,8 @@ abi! {
         UFFD_PAGEFAULT_FLAG_WP: u64 = 1 << 1;
         /// The page cache has the page.
         UFFD_PAGEFAULT_FLAG_MINOR: u64 = 1 << 2;
+        /// The page is protected against reading and writing. Since 7.3.
+        UFFD_PAGEFAULT_FLAG_RWP: u64 = 1 << 3;
     }
 }
 

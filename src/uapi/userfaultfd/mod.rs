@@ -107,6 +107,22 @@ abi! {
         updated: i64 => 24;
     }
 
+    /// Protects a range against reading and writing, or takes the protection away; the pages stay. Since 7.3.
+    struct UffdioRwprotect("uffdio_rwprotect", 24) for UFFDIO_RWPROTECT = iowr(0xAA, 0x09) 0xC018_AA09 {
+        /// The range.
+        range: UffdioRange => 0;
+        /// `UFFDIO_RWPROTECT_MODE_*`.
+        mode: u64 => 16;
+    }
+
+    /// Turns features on or off after the handshake; [`UFFD_FEATURE_RWP_ASYNC`] can be. Since 7.3.
+    struct UffdioSetMode("uffdio_set_mode", 16) for UFFDIO_SET_MODE = iow(0xAA, 0x0A) 0x4010_AA0A {
+        /// `UFFD_FEATURE_*` to turn on.
+        enable: u64 => 0;
+        /// `UFFD_FEATURE_*` to turn off; none may be in both.
+        disable: u64 => 8;
+    }
+
     requests {
         /// Ends a registration; waiting faults go on.
         UffdioUnregister(UffdioRange) for UFFDIO_UNREGISTER = ior(0xAA, 0x01) 0x8010_AA01;
@@ -141,6 +157,10 @@ abi! {
         _UFFDIO_CONTINUE: u32 = 0x07;
         /// Bit of [`UffdioPoison`].
         _UFFDIO_POISON: u32 = 0x08;
+        /// Bit of [`UffdioRwprotect`].
+        _UFFDIO_RWPROTECT: u32 = 0x09;
+        /// Bit of [`UffdioSetMode`].
+        _UFFDIO_SET_MODE: u32 = 0x0A;
         /// Bit of [`UffdioApi`].
         _UFFDIO_API: u32 = 0x3F;
 
@@ -178,6 +198,10 @@ abi! {
         UFFD_FEATURE_WP_ASYNC: u64 = 1 << 15;
         /// [`UffdioMove`]. Since 6.8.
         UFFD_FEATURE_MOVE: u64 = 1 << 16;
+        /// [`UffdioRwprotect`]. Since 7.3.
+        UFFD_FEATURE_RWP: u64 = 1 << 17;
+        /// Read and write protection that the kernel resolves by itself, to track accesses. Since 7.3.
+        UFFD_FEATURE_RWP_ASYNC: u64 = 1 << 18;
 
         /// Report faults on missing pages.
         UFFDIO_REGISTER_MODE_MISSING: u64 = 1 << 0;
@@ -185,6 +209,8 @@ abi! {
         UFFDIO_REGISTER_MODE_WP: u64 = 1 << 1;
         /// Report faults on pages the page cache has. Since 5.13.
         UFFDIO_REGISTER_MODE_MINOR: u64 = 1 << 2;
+        /// Report accesses to pages protected against reading and writing. Since 7.3.
+        UFFDIO_REGISTER_MODE_RWP: u64 = 1 << 3;
         /// Leave the waiting threads asleep.
         UFFDIO_COPY_MODE_DONTWAKE: u64 = 1 << 0;
         /// Write-protect the new pages.
@@ -199,6 +225,10 @@ abi! {
         UFFDIO_WRITEPROTECT_MODE_WP: u64 = 1 << 0;
         /// Leave the waiting threads asleep.
         UFFDIO_WRITEPROTECT_MODE_DONTWAKE: u64 = 1 << 1;
+        /// Protect; without it, take the protection away.
+        UFFDIO_RWPROTECT_MODE_RWP: u64 = 1 << 0;
+        /// Leave the waiting threads asleep.
+        UFFDIO_RWPROTECT_MODE_DONTWAKE: u64 = 1 << 1;
         /// Leave the waiting threads asleep.
         UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1 << 0;
         /// Write-protect the pages. Since 6.4.

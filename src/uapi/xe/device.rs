@@ -41,7 +41,7 @@ abi! {
 
     /// Start of the answer to [`DRM_XE_DEVICE_QUERY_ENGINES`]; [`Engine`]s follow. Engines the kernel keeps for itself are
     /// not listed.
-    struct QueryEngines("drm_xe_query_engines", 8) {
+    struct QueryEngines("drm_xe_query_engines", 8, align 8) {
         /// How many elements follow.
         num_engines: u32 => 0;
         /// Zero.
@@ -71,7 +71,7 @@ abi! {
     }
 
     /// Start of the answer to [`DRM_XE_DEVICE_QUERY_MEM_REGIONS`]; [`MemRegion`]s follow, system memory first.
-    struct QueryMemRegions("drm_xe_query_mem_regions", 8) {
+    struct QueryMemRegions("drm_xe_query_mem_regions", 8, align 8) {
         /// How many elements follow.
         num_mem_regions: u32 => 0;
         /// Zero.
@@ -80,7 +80,7 @@ abi! {
     }
 
     /// Start of the answer to [`DRM_XE_DEVICE_QUERY_CONFIG`]; `u64` values follow, indexed by `DRM_XE_QUERY_CONFIG_*`.
-    struct QueryConfig("drm_xe_query_config", 8) {
+    struct QueryConfig("drm_xe_query_config", 8, align 8) {
         /// How many values follow.
         num_params: u32 => 0;
         /// Zero.
@@ -117,7 +117,7 @@ abi! {
     }
 
     /// Start of the answer to [`DRM_XE_DEVICE_QUERY_GT_LIST`]; [`Gt`]s follow.
-    struct QueryGtList("drm_xe_query_gt_list", 8) {
+    struct QueryGtList("drm_xe_query_gt_list", 8, align 8) {
         /// How many elements follow.
         num_gt: u32 => 0;
         /// Zero.

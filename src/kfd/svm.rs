@@ -1,0 +1,176 @@
+//! `AMDKFD_IOC_SVM`: setting and reading the attributes of ranges.
+
+use crate::channel::{Channel, Retry};
+use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::kfd::attributes::query;
+use crate::kfd::process::foreign;
+use crate::kfd::{GpuId, Process, RangeAttributes, SvmAttribute, Version};
+use crate::range::PageRange;
+use crate::uapi::kfd as abi;
+
+const CALL: &str = "AMDKFD_IOC_SVM";
+
+/// Attributes that one call carries without an allocation.
+const INLINE: usize = 16;
+
+impl Process {
+    /// Sets attributes of every page of a range: one ioctl, no allocation for up to 16 attributes. An empty range or an empty
+    /// list is success, nothing done.
+    ///
+    /// Attributes are applied in order to exactly these pages; ranges that stick out are split. Then, range by range,
+    /// memory is moved and mapped as the attributes ask. A failure of that part does not take the attributes back; a
+    /// failure before it changes nothing. Moving **to** a GPU never fails visibly.
+    ///
+    /// The kernel asks to come back (`EAGAIN`) when mappings of the process change meanwhile; that is done here, boundedly.
+    ///
+    /// # Errors
+    ///
+    /// | errno | kind | meaning |
+    /// |---|---|---|
+    /// | – | [`InvalidArgument`](ErrorKind::InvalidArgument) | a GPU of the process is not acquired; more than 2044 attributes; the range starts at address 0 |
+    /// | – | [`NotFound`](ErrorKind::NotFound) | the process has no GPU |
+    /// | `EINVAL` | [`InvalidArgument`](ErrorKind::InvalidArgument) | a GPU named is not one of the process or lacks SVM |
+    /// | `EOVERFLOW` | [`InvalidArgument`](ErrorKind::InvalidArgument) | the range ends beyond the address space |
+    /// | `EFAULT` | [`NotMapped`](ErrorKind::NotMapped) | a part is unmapped, or is device memory (`VM_IO`, `VM_PFNMAP`, `VM_MIXEDMAP`), or its pages cannot be had (a truncated file) |
+    /// | `EADDRINUSE` | [`AddressInUse`](ErrorKind::AddressInUse) | a memory object of a GPU (`hipMalloc`, queues of ROCr) has these addresses |
+    /// | `ENOMEM` | [`OutOfMemory`](ErrorKind::OutOfMemory) | memory, or without XNACK the system-wide limit on registered memory |
+    /// | `EAGAIN`, `EINTR` | [`TryAgain`](ErrorKind::TryAgain) | still so after [`Retry::LIMIT`] repetitions |
+    /// | `ENODEV` | [`DeviceLost`](ErrorKind::DeviceLost) | a GPU was removed |
+    /// | `EBADF` | [`ForeignProcess`](ErrorKind::ForeignProcess) | in a forked child |
+    #[doc(alias = "AMDKFD_IOC_SVM")]
+    #[doc(alias = "KFD_IOCTL_SVM_OP_SET_ATTR")]
+    pub fn set_attributes(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        self.inner().guard.check(CALL)?;
+        self.require_every_gpu_acquired(CALL)?;
+        if range.is_empty() || attributes.is_empty() {
+            return Ok(());
+        }
+        let mut inline = [abi::SvmAttribute::default(); INLINE];
+        if let Some(attrs) = inline.get_mut(..attributes.len()) {
+            for (attr, attribute) in attrs.iter_mut().zip(attributes) {
+                *attr = attribute.to_abi();
+            }
+            return self.set(range, attrs);
+        }
+        let attrs: Vec<_> = attributes.iter().map(|attribute| attribute.to_abi()).collect();
+        self.set(range, &attrs)
+    }
+
+    fn set(&self, range: PageRange, attrs: &[abi::SvmAttribute]) -> Result<()> {
+        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs)?;
+        call(self.channel(), &mut args).map_err(|error| explain_set(error.over(range)))
+    }
+
+    /// Reads the attributes of the registered ranges within `range`, and what each of `gpus` may do with them.
+    ///
+    /// # Errors
+    ///
+    /// | errno | kind | meaning |
+    /// |---|---|---|
+    /// | – | [`InvalidArgument`](ErrorKind::InvalidArgument) | the range is empty or starts at address 0; more than about 2000 GPUs |
+    /// | `EINVAL` | [`NotFound`](ErrorKind::NotFound) | a GPU is not one of the process |
+    /// | `EOVERFLOW` | [`InvalidArgument`](ErrorKind::InvalidArgument) | the range ends beyond the address space |
+    /// | `EFAULT` | [`NotMapped`](ErrorKind::NotMapped) | a part is unmapped, or is device memory |
+    /// | `EADDRINUSE` | [`AddressInUse`](ErrorKind::AddressInUse) | a memory object of a GPU has these addresses |
+    /// | `EBADF` | [`ForeignProcess`](ErrorKind::ForeignProcess) | in a forked child |
+    #[doc(alias = "AMDKFD_IOC_SVM")]
+    #[doc(alias = "KFD_IOCTL_SVM_OP_GET_ATTR")]
+    pub fn get_attributes(&self, range: PageRange, gpus: &[GpuId]) -> Result<RangeAttributes> {
+        self.inner().guard.check(CALL)?;
+        if range.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, CALL)
+                .over(range)
+                .because("an empty range has no attributes"));
+        }
+        let attrs = query(gpus, self.version() >= Version::CLEAR_FLAGS_QUERY);
+        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &attrs)?;
+        call(self.channel(), &mut args).map_err(|error| explain_get(error.over(range)))?;
+        RangeAttributes::from_answer(args.attrs()).ok_or_else(|| {
+            Error::new(ErrorKind::Other, CALL)
+                .over(range)
+                .because(format!("the kernel answered what it should not: {:?}", args.attrs()))
+        })
+    }
+}
+
+/// Asks nothing of no memory: tells a kernel with SVM (`EINVAL`) from one built without (`EPERM`), and the file of a
+/// process from a secondary context (`EOPNOTSUPP`).
+pub(super) fn probe(channel: &Channel) -> Result<()> {
+    let nothing = PageRange::new(0, 0).map_err(Error::from)?;
+    let mut args = arguments_unchecked(nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &[])?;
+    match call(channel, &mut args) {
+        Ok(()) => Ok(()),
+        Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(()),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+fn arguments(range: PageRange, op: u32, attrs: &[abi::SvmAttribute]) -> Result<abi::SvmArgs> {
+    if range.start() == 0 {
+        return Err(Error::new(ErrorKind::InvalidArgument, CALL)
+            .over(range)
+            .because("the kernel refuses ranges that start at address 0"));
+    }
+    arguments_unchecked(range, op, attrs)
+}
+
+fn arguments_unchecked(range: PageRange, op: u32, attrs: &[abi::SvmAttribute]) -> Result<abi::SvmArgs> {
+    abi::SvmArgs::new(range.start(), range.len(), op, attrs).map_err(|too_many| {
+        Error::new(ErrorKind::InvalidArgument, CALL).over(range).because(too_many.to_string())
+    })
+}
+
+fn call(channel: &Channel, args: &mut abi::SvmArgs) -> Result<()> {
+    let request = args.request();
+    // SAFETY: the kernel reads and writes the buffer, whose length is that of the request and whose attribute count agrees
+    // with it (`SvmArgs`). The range inside names memory that the kernel moves and maps for GPUs without changing a byte as
+    // the process sees it; it writes nothing there.
+    unsafe { channel.call_sized(CALL, request, args.bytes_mut(), Retry::Always) }
+}
+
+fn explain_set(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EINVAL) => error
+            .because("a GPU named is not one of this process, or does not support shared virtual memory")
+            .hint_is("take GPUs from Topology::svm_gpus; one that was added later needs a new process"),
+        Some(Errno::ENOMEM) => error
+            .because(
+                "memory is exhausted, or without XNACK the system-wide limit on registered memory is reached",
+            )
+            .hint_is(
+                "register less, turn XNACK on where the GPU can, or load amdgpu with no_system_mem_limit=1",
+            ),
+        _ => explain(error),
+    }
+}
+
+fn explain_get(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EINVAL) => {
+            error.of_kind(ErrorKind::NotFound).because("a GPU asked about is not one of this process")
+        }
+        _ => explain(error),
+    }
+}
+
+fn explain(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EPERM) => error
+            .of_kind(ErrorKind::Unsupported)
+            .because("the kernel was built without CONFIG_HSA_AMD_SVM")
+            .hint_is("use a kernel with CONFIG_HSA_AMD_SVM and CONFIG_DEVICE_PRIVATE"),
+        Some(Errno::EOPNOTSUPP) => error
+            .because(
+                "this open of /dev/kfd is a secondary context (AMDKFD_IOC_CREATE_PROCESS), which has no SVM",
+            )
+            .hint_is("open /dev/kfd once more and use that"),
+        Some(Errno::EOVERFLOW) => error.because("the range ends beyond the address space"),
+        Some(Errno::EFAULT) => error
+            .because("a part of the range is not mapped, is device memory, or its pages cannot be had")
+            .hint_is("pass only memory that is mapped from start to end, and no mapping of a device"),
+        Some(Errno::EADDRINUSE) => error
+            .because("a memory object of a GPU has some of these addresses (hipMalloc, a queue of ROCr)")
+            .hint_is("leave memory that another runtime allocated to that runtime"),
+        _ => foreign(error),
+    }
+}

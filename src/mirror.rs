@@ -1,0 +1,132 @@
+//! A GPU's view of this process: the same addresses, the same bytes.
+//!
+//! A [`Mirror`] is the address space in which a GPU sees the process. On xe it is a fault-mode VM in which the whole of the
+//! CPU's addresses is bound with `CPU_ADDR_MIRROR`; on KFD it is the process's own compute context, in which ranges are given
+//! attributes. Nothing is copied or pinned: pages move between system memory and VRAM under the same addresses, and the kernel
+//! brings them back when the CPU touches them.
+//!
+//! # What is safe
+//!
+//! Mirroring, prefetching and querying never change a byte that the CPU can see, so they are safe on `&[T]`, even while other
+//! threads write. Letting GPU *code* run on a mirrored address space is the unsafe act: it can write anywhere the process can,
+//! with no regard for references. Whoever submits that code answers for it.
+
+use std::sync::Mutex;
+
+use crate::channel::ProcessGuard;
+use crate::device::Device;
+use crate::error::Result;
+use crate::range::PageRange;
+
+mod advice;
+mod observe;
+mod prefetch;
+mod refusal;
+mod space;
+
+pub use advice::{Advice, Advise};
+pub use prefetch::Prefetch;
+
+use advice::AdviceBook;
+use observe::Scratch;
+use space::Space;
+
+/// The address space in which a GPU sees this process, made by [`Gpu::mirror`](crate::Gpu::mirror).
+///
+/// Dropping it removes what it made: the VM on xe; on KFD, whose context lives as long as the process, nothing. Data in VRAM
+/// comes back on its own when touched.
+///
+/// Belongs to the process that made it: in a forked child every call answers
+/// [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess).
+#[derive(Debug)]
+pub struct Mirror {
+    space: Space,
+    device: Device,
+    owner: ProcessGuard,
+    advice: AdviceBook,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+impl Mirror {
+    pub(crate) fn new(device: &Device) -> Result<Self> {
+        Ok(Self {
+            space: Space::new(device)?,
+            device: device.clone(),
+            owner: ProcessGuard::current()?,
+            advice: AdviceBook::default(),
+            scratch: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Prepares to move the pages of `data`, rounded outward to whole pages, to where the GPU or the CPU will use them.
+    ///
+    /// ```
+    /// use drm_pagemap::{Buffer, Gpu};
+    ///
+    /// let gpu = Gpu::simulated();
+    /// let mirror = gpu.mirror()?;
+    /// let data = Buffer::from_slice(&[1.0f32; 1 << 20])?;
+    /// let outcome = mirror.prefetch(&data).to(gpu.vram()).run()?;
+    /// assert!(outcome.is_complete(), "{outcome}");
+    /// # Ok::<(), drm_pagemap::Error>(())
+    /// ```
+    #[must_use = "nothing moves until `run`"]
+    pub fn prefetch<T>(&self, data: &[T]) -> Prefetch<'_> {
+        self.prefetch_range(PageRange::covering(data))
+    }
+
+    /// Prepares to move the pages of `range`, exactly.
+    #[must_use = "nothing moves until `run`"]
+    pub fn prefetch_range(&self, range: PageRange) -> Prefetch<'_> {
+        Prefetch::new(self, range)
+    }
+
+    /// Prepares to advise how the pages of `data`, rounded outward to whole pages, are to be treated.
+    ///
+    /// ```
+    /// use drm_pagemap::{Buffer, Gpu};
+    ///
+    /// let gpu = Gpu::simulated();
+    /// let mirror = gpu.mirror()?;
+    /// let data = Buffer::<u32>::zeroed(1 << 20)?;
+    /// let advice = mirror.advise(&data).prefer(gpu.vram()).apply()?;
+    /// drop(advice); // what was advised before is in force again
+    /// # Ok::<(), drm_pagemap::Error>(())
+    /// ```
+    pub fn advise<T>(&self, data: &[T]) -> Advise<'_> {
+        self.advise_range(PageRange::covering(data))
+    }
+
+    /// Prepares to advise how the pages of `range`, exactly, are to be treated.
+    pub fn advise_range(&self, range: PageRange) -> Advise<'_> {
+        Advise::new(self, range)
+    }
+
+    /// Takes back all advice given through this mirror for addresses inside `range`, whoever holds the guards. Advice that reaches
+    /// beyond the range stays. For allocators: drivers keep advice by address, and the next owner of the addresses is another.
+    ///
+    /// No call to the driver where there is no such advice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Advise::apply`]; all other advice is taken back nevertheless.
+    pub fn reset_advice(&self, range: PageRange) -> Result<()> {
+        self.owner.check("Mirror::reset_advice")?;
+        self.advice.reset(&self.space, range)
+    }
+
+    /// The GPU's device.
+    #[must_use]
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn scratch(&self) -> Result<Scratch> {
+        let kept = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        kept.map_or_else(Scratch::new, Ok)
+    }
+
+    fn keep(&self, scratch: Scratch) {
+        self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scratch);
+    }
+}

@@ -1,0 +1,184 @@
+//! Looking at the pages before and after a prefetch, and trying once more what stayed behind.
+
+use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::outcome::{Observe, Outcome, push_merged};
+use crate::populate;
+use crate::range::{PageRange, SIZE_2M};
+use crate::residency::{Depth, Place, Residency, Scanner};
+use crate::vma::VmaMap;
+
+use super::refusal::classify;
+use super::space::{Space, Target};
+
+/// Blocks in a row that do not move at all before the rest is given up: where VRAM is full, no later block will move either, and
+/// each attempt costs the driver an eviction search.
+const FRUITLESS_BLOCKS: u32 = 8;
+
+/// Buffers for observed prefetches, kept between calls so that repeated ones allocate nothing.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    scanner: Scanner,
+    before: Residency,
+    after: Residency,
+    missing: Vec<PageRange>,
+    vmas: VmaMap,
+}
+
+/// What a comparison of two scans found.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    moved: u64,
+    already: u64,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            scanner: Scanner::new()?,
+            before: Residency::new(),
+            after: Residency::new(),
+            missing: Vec::new(),
+            vmas: VmaMap::new(),
+        })
+    }
+
+    pub(super) fn prefetch(
+        &mut self,
+        space: &Space,
+        range: PageRange,
+        target: Target,
+        observe: Observe,
+    ) -> Result<Outcome> {
+        self.scanner.set_depth(if observe == Observe::Exactly { Depth::Exact } else { Depth::Cheap });
+        self.scanner.scan(range, &mut self.before)?;
+        match space.prefetch(range, target) {
+            Ok(()) => {}
+            Err(error) if stops_at_one_mapping(&error) => self.prefetch_by_mapping(space, range, target)?,
+            // xe, when the range does not fit in VRAM and its end evicts its beginning: what fits is there.
+            Err(error) if target.is_vram() && error.errno() == Some(Errno::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+        let mut tally = self.look(range, target)?;
+        if !self.missing.is_empty() {
+            let tried = if target.is_vram() {
+                self.prefetch_leftovers(space, target)?
+            } else {
+                self.touch_leftovers()
+            };
+            if tried {
+                tally = self.look(range, target)?;
+            }
+        }
+        if self.missing.is_empty() {
+            return Ok(Outcome::observed(tally.moved, tally.already, Vec::new()));
+        }
+        self.vmas.read(range)?;
+        let vram_full = space.vram_is_full(target);
+        let mut refusals = Vec::new();
+        for &missing in &self.missing {
+            classify(missing, &self.vmas, &self.after, target, vram_full, |refusal| {
+                push_merged(&mut refusals, refusal);
+            });
+        }
+        Ok(Outcome::observed(tally.moved, tally.already, refusals))
+    }
+
+    /// One call for each mapping that can move, for drivers that refuse a whole range for one mapping that cannot.
+    fn prefetch_by_mapping(&mut self, space: &Space, range: PageRange, target: Target) -> Result<()> {
+        self.vmas.read(range)?;
+        for vma in self.vmas.within(range) {
+            if !vma.is_movable() {
+                continue;
+            }
+            let Some(part) = vma.range().intersection(range) else { continue };
+            match space.prefetch(part, target) {
+                // The mapping changed since it was read: what became of it shows in the second look.
+                Err(error) if stops_at_one_mapping(&error) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the missing parts of movable memory again in blocks of 2 MiB. Says whether any call was made.
+    fn prefetch_leftovers(&mut self, space: &Space, target: Target) -> Result<bool> {
+        let Some(hull) = self.missing.iter().copied().reduce(|a, b| a.hull(b)) else { return Ok(false) };
+        self.vmas.read(hull)?;
+        let (mut tried, mut fruitless) = (false, 0);
+        for &missing in &self.missing {
+            for vma in self.vmas.within(missing) {
+                if !vma.is_movable() {
+                    continue;
+                }
+                let Some(part) = vma.range().intersection(missing) else { continue };
+                for block in part.blocks(SIZE_2M) {
+                    if fruitless == FRUITLESS_BLOCKS {
+                        return Ok(tried);
+                    }
+                    tried = true;
+                    match space.prefetch(block, target) {
+                        Err(error) if stops_at_one_mapping(&error) => continue,
+                        other => other?,
+                    }
+                    self.scanner.scan(block, &mut self.after)?;
+                    let moved = self.after.runs().iter().any(|run| in_vram(run.place()));
+                    fruitless = if moved { 0 } else { fruitless + 1 };
+                }
+            }
+        }
+        Ok(tried)
+    }
+
+    /// Brings pages back as a CPU touch would, where the driver left them in VRAM: xe 6.18 does so with pages that another of
+    /// its VMs migrated. Says whether any page was touched.
+    fn touch_leftovers(&self) -> bool {
+        // What cannot be brought back shows in the next look.
+        self.missing.iter().filter(|&&missing| populate::read(missing).is_ok()).count() > 0
+    }
+
+    /// Scans again and compares; fills `missing`.
+    fn look(&mut self, range: PageRange, target: Target) -> Result<Tally> {
+        self.scanner.scan(range, &mut self.after)?;
+        self.missing.clear();
+        Ok(compare(&self.before, &self.after, target, &mut self.missing))
+    }
+}
+
+/// Whether a driver refused the whole range because of one mapping in it.
+fn stops_at_one_mapping(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::MemoryKind | ErrorKind::NotMapped)
+}
+
+/// Whether a page counts as resident on a device. A cheap scan does not tell swapped pages from device pages; the
+/// documentation of [`Observe::Cheaply`] says so.
+fn in_vram(place: Place) -> bool {
+    matches!(place, Place::Device | Place::Ambiguous)
+}
+
+/// Walks two scans of the same range side by side.
+fn compare(before: &Residency, after: &Residency, target: Target, missing: &mut Vec<PageRange>) -> Tally {
+    let mut tally = Tally::default();
+    let mut earlier = before.runs().iter().peekable();
+    for now in after.runs() {
+        let is_there = in_vram(now.place()) == target.is_vram();
+        if !is_there {
+            match missing.last_mut() {
+                Some(last) if last.end() == now.range().start() => *last = last.hull(now.range()),
+                _ => missing.push(now.range()),
+            }
+        }
+        while let Some(&then) = earlier.peek() {
+            if let Some(both) = then.range().intersection(now.range()) {
+                if is_there {
+                    let was_there = in_vram(then.place()) == target.is_vram();
+                    *(if was_there { &mut tally.already } else { &mut tally.moved }) += both.len();
+                }
+            }
+            if then.range().end() > now.range().end() {
+                break;
+            }
+            earlier.next();
+        }
+    }
+    tally
+}

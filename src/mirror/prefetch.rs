@@ -1,0 +1,85 @@
+//! Moving pages ahead of use.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::location::Location;
+use crate::outcome::{Observe, Outcome};
+use crate::range::PageRange;
+
+use super::Mirror;
+
+const CALL: &str = "Mirror::prefetch";
+
+/// A prefetch that is being described; [`run`](Self::run) makes it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing moves until `run`"]
+pub struct Prefetch<'m> {
+    mirror: &'m Mirror,
+    range: PageRange,
+    to: Option<Location>,
+    observe: Observe,
+}
+
+impl<'m> Prefetch<'m> {
+    pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
+        Self { mirror, range, to: None, observe: Observe::default() }
+    }
+
+    /// Where to. There is no default.
+    pub fn to(mut self, location: Location) -> Self {
+        self.to = Some(location);
+        self
+    }
+
+    /// Back to system memory.
+    pub fn to_system(self) -> Self {
+        self.to(Location::System)
+    }
+
+    /// How closely to look at the result; the default is [`Observe::Cheaply`].
+    pub fn observe(mut self, observe: Observe) -> Self {
+        self.observe = observe;
+        self
+    }
+
+    /// Moves the pages, blocking until the driver is done, and says what came of it.
+    ///
+    /// On xe one `DRM_IOCTL_XE_VM_BIND` with `DRM_XE_VM_BIND_OP_PREFETCH` (since kernel 6.18 for VRAM); on KFD one
+    /// `AMDKFD_IOC_SVM` that grants the GPU access and sets `PREFETCH_LOC` (KFD 1.5, since kernel 5.14). With
+    /// [`Observe::Nothing`] that is all. Otherwise the pages are looked at before and after, and what did not move is tried once
+    /// more in 2 MiB blocks, because both drivers stop at the first block that they cannot move.
+    ///
+    /// A range may span holes and memory that cannot move: those parts are in [`Outcome::refusals`], the rest moves. An empty
+    /// range succeeds and does nothing.
+    ///
+    /// # Errors
+    ///
+    /// * [`ErrorKind::InvalidArgument`]: no target was given.
+    /// * [`ErrorKind::Unsupported`]: the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
+    ///   target is memory of another GPU that this driver cannot prefetch to.
+    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. Data is intact in system memory.
+    /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
+    /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
+    ///   range because part of it is read-only or unmapped.
+    /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`]: as the kernel says.
+    pub fn run(self) -> Result<Outcome> {
+        let Self { mirror, range, to, observe } = self;
+        mirror.owner.check(CALL)?;
+        let to = to.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, CALL)
+                .because("no target was given")
+                .hint_is("say .to(gpu.vram()) or .to_system()")
+        })?;
+        if range.is_empty() {
+            return Ok(Outcome::nothing());
+        }
+        let target = mirror.space.target(&mirror.device, &to)?;
+        if observe == Observe::Nothing {
+            mirror.space.prefetch(range, target)?;
+            return Ok(Outcome::unobserved(range.len()));
+        }
+        let mut scratch = mirror.scratch()?;
+        let outcome = scratch.prefetch(&mirror.space, range, target, observe);
+        mirror.keep(scratch);
+        outcome
+    }
+}

@@ -1,0 +1,242 @@
+//! The driver's side of a mirror.
+
+use std::sync::Arc;
+
+use crate::device::{Device, KfdGpu};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kfd;
+use crate::location::Location;
+use crate::range::{PageRange, SIZE_2M};
+use crate::xe;
+
+use super::advice::Settings;
+
+const ADVISE: &str = "Mirror::advise";
+
+/// KFD's migration granularity where none was set: its module parameter `svm_default_granularity`, 9, in 4 KiB pages.
+const DEFAULT_GRANULARITY: u64 = SIZE_2M;
+
+/// What the driver was asked to make for a mirror.
+#[derive(Debug)]
+pub(super) enum Space {
+    Xe {
+        vm: xe::Vm,
+        /// The GPU has one VRAM region, so "the memory of the GPU that faults" is that region.
+        one_region: bool,
+    },
+    Kfd(Arc<KfdGpu>),
+}
+
+/// Where a prefetch goes, in the driver's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// System memory.
+    System,
+    /// A VRAM region of the mirror's own GPU, by the driver's number.
+    Vram(u16),
+}
+
+impl Target {
+    pub(super) const fn is_vram(self) -> bool {
+        matches!(self, Self::Vram(_))
+    }
+}
+
+impl Space {
+    pub(super) fn new(device: &Device) -> Result<Self> {
+        match device {
+            Device::Xe(device) => {
+                let vm = xe::Vm::create(device, xe::VmFlags::SVM)?;
+                vm.mirror_all()?;
+                let regions = device.memory_regions()?;
+                let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
+                Ok(Self::Xe { vm, one_region: vram.count() == 1 })
+            }
+            Device::Kfd(gpu) => {
+                gpu.acquire()?;
+                Ok(Self::Kfd(gpu.clone()))
+            }
+        }
+    }
+
+    /// Translates a location, refusing what this GPU cannot prefetch to.
+    pub(super) fn target(&self, own: &Device, to: &Location) -> Result<Target> {
+        let region = match to {
+            Location::System => return Ok(Target::System),
+            Location::Vram(region) => region,
+        };
+        if region.device() != own {
+            return Err(unsupported("the target is memory of another GPU")
+                .hint_is("prefetch through a mirror of the GPU that owns the memory"));
+        }
+        if region.size() == 0 {
+            return Err(unsupported("the GPU has no memory of its own; it works on system memory directly"));
+        }
+        Ok(Target::Vram(region.instance()))
+    }
+
+    /// Makes the one call that prefetches.
+    pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
+        match self {
+            Self::Xe { vm, .. } => vm.prefetch(
+                range,
+                match target {
+                    Target::System => xe::PrefetchTarget::System,
+                    Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
+                },
+            ),
+            Self::Kfd(gpu) => {
+                let to = match target {
+                    Target::System => kfd::Location::System,
+                    Target::Vram(_) => kfd::Location::Gpu(gpu.id()),
+                };
+                let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
+                gpu.process().set_attributes(range, &attributes)
+            }
+        }
+    }
+
+    /// Gives advice.
+    pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
+        match self {
+            Self::Xe { vm, one_region } => advise_xe(vm, *one_region, range, settings),
+            Self::Kfd(gpu) => advise_kfd(gpu, range, settings),
+        }
+    }
+
+    /// Puts the kinds of advice that `was` had set to what `now` says, or to the driver's defaults where it says nothing.
+    pub(super) fn restore(&self, range: PageRange, was: &Settings, now: &Settings) -> Result<()> {
+        match self {
+            Self::Xe { vm, one_region } => {
+                if was.preferred.is_some() {
+                    let location = match &now.preferred {
+                        Some(location) => preferred_xe(vm, *one_region, location)?,
+                        None => xe::PreferredLocation::FaultingDevice,
+                    };
+                    vm.advise(range, xe::Advice::PreferredLocation(location))?;
+                }
+                if was.atomics.is_some() {
+                    vm.advise(range, xe::Advice::Atomic(now.atomics.unwrap_or_default()))?;
+                }
+                Ok(())
+            }
+            Self::Kfd(gpu) => {
+                let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
+                let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
+                set_kfd(
+                    gpu,
+                    range,
+                    was.preferred.as_ref().map(|_| kfd::SvmAttribute::Preferred(preferred)),
+                    was.granularity.map(|_| kfd::SvmAttribute::Granularity(granularity)),
+                )
+            }
+        }
+    }
+
+    /// Whether not even one block of 2 MiB is free in the target region, as far as the driver tells. An estimate, used to
+    /// explain, never to decide.
+    pub(super) fn vram_is_full(&self, target: Target) -> bool {
+        match (self, target) {
+            (_, Target::System) => false,
+            (Self::Xe { vm, .. }, Target::Vram(instance)) => vm
+                .device()
+                .memory_regions()
+                .ok()
+                .and_then(|regions| regions.into_iter().find(|region| region.instance == instance))
+                .is_some_and(|region| region.total.saturating_sub(region.used) < SIZE_2M),
+            (Self::Kfd(gpu), Target::Vram(_)) => {
+                gpu.process().available_memory(gpu.id()).is_ok_and(|available| available < SIZE_2M)
+            }
+        }
+    }
+}
+
+fn unsupported(reason: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, "Mirror::prefetch").because(reason)
+}
+
+fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {
+    if settings.granularity.is_some() {
+        return Err(unadvisable(range, "xe chooses its migration granularity by itself"));
+    }
+    if let Some(location) = &settings.preferred {
+        vm.advise(range, xe::Advice::PreferredLocation(preferred_xe(vm, one_region, location)?))?;
+    }
+    if let Some(mode) = settings.atomics {
+        vm.advise(range, xe::Advice::Atomic(mode))?;
+    }
+    Ok(())
+}
+
+fn preferred_xe<'l>(
+    vm: &xe::Vm,
+    one_region: bool,
+    location: &'l Location,
+) -> Result<xe::PreferredLocation<'l>> {
+    match location {
+        Location::System => Ok(xe::PreferredLocation::System),
+        Location::Vram(region) => match region.device() {
+            // Says the same as naming the region, and kernels before 7.0 cannot name one.
+            Device::Xe(device) if one_region && device == vm.device() => {
+                Ok(xe::PreferredLocation::FaultingDevice)
+            }
+            Device::Xe(device) => Ok(xe::PreferredLocation::Region { device, instance: region.instance() }),
+            Device::Kfd(_) => Err(unadvisable_location()),
+        },
+    }
+}
+
+fn advise_kfd(gpu: &KfdGpu, range: PageRange, settings: &Settings) -> Result<()> {
+    if settings.atomics.is_some() {
+        return Err(unadvisable(range, "KFD has no advice about atomic operations"));
+    }
+    let preferred = settings.preferred.as_ref().map(preferred_kfd).transpose()?;
+    let granularity = settings.granularity.map(granularity_kfd).transpose()?;
+    set_kfd(
+        gpu,
+        range,
+        preferred.map(|location| kfd::SvmAttribute::Preferred(Some(location))),
+        granularity.map(kfd::SvmAttribute::Granularity),
+    )
+}
+
+/// Sets up to two attributes in one call, without allocation.
+fn set_kfd(
+    gpu: &KfdGpu,
+    range: PageRange,
+    first: Option<kfd::SvmAttribute>,
+    second: Option<kfd::SvmAttribute>,
+) -> Result<()> {
+    match (first, second) {
+        (Some(first), Some(second)) => gpu.process().set_attributes(range, &[first, second]),
+        (Some(only), None) | (None, Some(only)) => gpu.process().set_attributes(range, &[only]),
+        (None, None) => Ok(()),
+    }
+}
+
+fn preferred_kfd(location: &Location) -> Result<kfd::Location> {
+    match location {
+        Location::System => Ok(kfd::Location::System),
+        Location::Vram(region) => match region.device() {
+            Device::Kfd(gpu) => Ok(kfd::Location::Gpu(gpu.id())),
+            Device::Xe(_) => Err(unadvisable_location()),
+        },
+    }
+}
+
+fn granularity_kfd(bytes: u64) -> Result<kfd::Granularity> {
+    kfd::Granularity::from_bytes(bytes).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidArgument, ADVISE).because(format!(
+            "a migration granularity of {bytes} bytes is no power of two of at least a page"
+        ))
+    })
+}
+
+fn unadvisable(range: PageRange, reason: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, ADVISE).over(range).because(reason)
+}
+
+fn unadvisable_location() -> Error {
+    Error::new(ErrorKind::Unsupported, ADVISE)
+        .because("the preferred memory belongs to a GPU of another driver")
+}

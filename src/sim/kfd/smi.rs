@@ -1,0 +1,160 @@
+//! The event log: who listens, and what the lines look like.
+
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::Errno;
+use crate::sim::kfd::config::Kernel;
+use crate::uapi::kfd as abi;
+
+/// One event, without what every line has: time, process and GPU.
+#[derive(Clone, Debug)]
+pub(super) enum Line {
+    MigrateStart { first: u64, pages: u64, from: u32, to: u32, prefetch: u32, preferred: u32, trigger: u32 },
+    MigrateEnd { first: u64, pages: u64, from: u32, to: u32, trigger: u32, error: i32 },
+    FaultStart { page: u64, write: bool },
+    FaultEnd { page: u64, migrated: bool },
+    QueueEviction { trigger: u32 },
+    QueueRestore { rescheduled: bool },
+    Unmap { first: u64, pages: u64, trigger: u32 },
+    ProcessStart,
+    ProcessEnd,
+    VmFault,
+}
+
+impl Line {
+    fn id(&self) -> u32 {
+        match self {
+            Self::MigrateStart { .. } => abi::KFD_SMI_EVENT_MIGRATE_START,
+            Self::MigrateEnd { .. } => abi::KFD_SMI_EVENT_MIGRATE_END,
+            Self::FaultStart { .. } => abi::KFD_SMI_EVENT_PAGE_FAULT_START,
+            Self::FaultEnd { .. } => abi::KFD_SMI_EVENT_PAGE_FAULT_END,
+            Self::QueueEviction { .. } => abi::KFD_SMI_EVENT_QUEUE_EVICTION,
+            Self::QueueRestore { .. } => abi::KFD_SMI_EVENT_QUEUE_RESTORE,
+            Self::Unmap { .. } => abi::KFD_SMI_EVENT_UNMAP_FROM_GPU,
+            Self::ProcessStart => abi::KFD_SMI_EVENT_PROCESS_START,
+            Self::ProcessEnd => abi::KFD_SMI_EVENT_PROCESS_END,
+            Self::VmFault => abi::KFD_SMI_EVENT_VMFAULT,
+        }
+    }
+
+    fn exists_in(&self, kernel: &Kernel) -> bool {
+        match self {
+            Self::ProcessStart | Self::ProcessEnd => kernel.process_events,
+            Self::VmFault => true,
+            _ => kernel.minor >= 10,
+        }
+    }
+
+    fn text(&self, kernel: &Kernel, gpu: u32) -> String {
+        let (id, pid) = (self.id(), std::process::id());
+        let now = clock_gettime(ClockId::Boottime);
+        let head = format!("{id:x} {} -{pid}", now.tv_sec * 1_000_000_000 + now.tv_nsec);
+        match *self {
+            Self::MigrateStart { first, pages, from, to, prefetch, preferred, trigger } => {
+                format!(
+                    "{head} @{first:x}({pages:x}) {from:x}->{to:x} {prefetch:x}:{preferred:x} {trigger}\n"
+                )
+            }
+            Self::MigrateEnd { first, pages, from, to, trigger, error } if kernel.migrate_end_has_error => {
+                format!("{head} @{first:x}({pages:x}) {from:x}->{to:x} {trigger} {error}\n")
+            }
+            Self::MigrateEnd { first, pages, from, to, trigger, .. } => {
+                format!("{head} @{first:x}({pages:x}) {from:x}->{to:x} {trigger}\n")
+            }
+            Self::FaultStart { page, write } => {
+                format!("{head} @{page:x}({gpu:x}) {}\n", if write { 'W' } else { 'R' })
+            }
+            Self::FaultEnd { page, migrated } => {
+                format!("{head} @{page:x}({gpu:x}) {}\n", if migrated { 'M' } else { 'U' })
+            }
+            Self::QueueEviction { trigger } => format!("{head} {gpu:x} {trigger}\n"),
+            Self::QueueRestore { rescheduled: true } => format!("{head} {gpu:x} R\n"),
+            Self::QueueRestore { .. } if kernel.queue_restore_writes_nul => format!("{head} {gpu:x} \0\n"),
+            Self::QueueRestore { .. } => format!("{head} {gpu:x} 0\n"),
+            Self::Unmap { first, pages, trigger } => {
+                format!("{head} @{first:x}({pages:x}) {gpu:x} {trigger}\n")
+            }
+            Self::ProcessStart | Self::ProcessEnd => format!("{id:x} {pid:x} {}\n", command_name()),
+            Self::VmFault => format!("{id:x} {pid:x}:{}\n", command_name()),
+        }
+    }
+}
+
+/// The process's name as the kernel has it: at most 15 bytes.
+fn command_name() -> String {
+    std::fs::read_to_string("/proc/self/comm").map(|name| name.trim_end().to_owned()).unwrap_or_default()
+}
+
+/// One opened log. Our end of a socket pair takes the masks that the reader writes, and gives out lines; the copy of the
+/// reader's end tells how much it has not read yet.
+#[derive(Debug)]
+struct Log {
+    gpu: u32,
+    mask: u64,
+    ours: OwnedFd,
+    readers: OwnedFd,
+}
+
+impl Log {
+    /// The masks written since last time; the last one counts.
+    fn update_mask(&mut self) {
+        let mut bytes = [0; 8];
+        while let Ok((8, _)) = recv(&self.ours, &mut bytes[..], RecvFlags::DONTWAIT) {
+            self.mask = u64::from_ne_bytes(bytes);
+        }
+    }
+
+    /// Whole lines only, and only where they fit; the reader is not told of those that do not.
+    fn write(&mut self, line: &str, capacity: usize) {
+        let unread = rustix::io::ioctl_fionread(&self.readers).unwrap_or(u64::MAX);
+        if unread.saturating_add(line.len() as u64) <= capacity as u64 {
+            // A reader that is gone misses nothing.
+            let _ = send(&self.ours, line.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    }
+}
+
+/// Every opened log.
+#[derive(Debug, Default)]
+pub(super) struct Smi {
+    logs: Mutex<Vec<Log>>,
+}
+
+impl Smi {
+    /// Opens a log; the number of the reader's descriptor, which is not close-on-exec and never blocks.
+    pub(super) fn open(&self, gpu: u32) -> Result<u32, Errno> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (ours, readers) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let given_out = readers
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EMFILE.raw())))?;
+        rustix::io::fcntl_setfd(&given_out, rustix::io::FdFlags::empty())?;
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(Log { gpu, mask: 0, ours, readers });
+        Ok(given_out.into_raw_fd() as u32)
+    }
+
+    /// Whether anyone ever opened a log.
+    pub(super) fn is_open(&self) -> bool {
+        !self.logs.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Logs an event of a GPU for everyone who asked for it.
+    pub(super) fn log(&self, kernel: &Kernel, gpu: u32, line: &Line) {
+        if !line.exists_in(kernel) {
+            return;
+        }
+        let mut text = None;
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        for log in logs.iter_mut().filter(|log| log.gpu == gpu) {
+            log.update_mask();
+            if log.mask >> (line.id() - 1) & 1 != 0 {
+                log.write(text.get_or_insert_with(|| line.text(kernel, gpu)), kernel.smi_log_bytes);
+            }
+        }
+    }
+}

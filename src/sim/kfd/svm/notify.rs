@@ -1,0 +1,121 @@
+//! What the driver does when the process changes its own memory.
+
+use crate::range::PageRange;
+use crate::sim::kfd::Shared;
+use crate::sim::kfd::gpus::Gpus;
+use crate::sim::kfd::memory::Change;
+use crate::sim::kfd::process::State;
+use crate::sim::kfd::svm::migrate::Trigger;
+use crate::sim::kfd::svm::range::SYSTEM;
+use crate::uapi::kfd as abi;
+
+impl State {
+    /// Takes note of everything that the process did to its memory since last time.
+    pub(in crate::sim::kfd) fn catch_up(&mut self, kfd: &Shared) {
+        if self.ranges.is_empty() {
+            return;
+        }
+        for change in kfd.memory.changes() {
+            match change {
+                Change::Unmapped(pages) => self.unmapped_by_cpu(kfd, pages),
+                Change::Discarded(pages) => self.discarded_by_cpu(kfd, pages),
+                Change::Anything => self.expect_anything(kfd),
+            }
+        }
+        let touches = kfd.memory.touches();
+        if std::mem::replace(&mut self.touches, touches) != touches {
+            self.note_touches(kfd);
+        }
+    }
+
+    /// `munmap`, and everything that unmaps on the way: attributes of these pages are gone, what sticks out keeps its own.
+    fn unmapped_by_cpu(&mut self, kfd: &Shared, pages: PageRange) {
+        self.resident.remove(pages);
+        for start in self.ranges.starts_within(pages) {
+            let Some(range) = self.ranges.get(start) else { continue };
+            let (whole, vram) = (range.pages, range.vram);
+            let Some(gone) = whole.intersection(pages) else { continue };
+            if !range.mapped.is_empty() {
+                self.unmap(kfd, start, gone, Gpus::NONE, abi::KFD_SVM_UNMAP_TRIGGER_UNMAP_FROM_CPU);
+            }
+            self.ranges.split(start, gone.start());
+            self.ranges.split(gone.start(), gone.end());
+            self.ranges.remove(gone.start());
+            self.unregister(gone.len());
+            if let Some(vram) = vram {
+                self.free_vram_if_unused(vram);
+            }
+        }
+    }
+
+    /// `madvise(MADV_DONTNEED)` and the like: the pages are others now, attributes stay.
+    fn discarded_by_cpu(&mut self, kfd: &Shared, pages: PageRange) {
+        self.resident.remove(pages);
+        for run in kfd.memory.in_vram(pages) {
+            self.resident.add(run, true);
+        }
+        self.note_change(kfd, pages, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY);
+    }
+
+    /// Removes ranges where nothing is mapped any more, and takes all other pages for changed.
+    fn expect_anything(&mut self, kfd: &Shared) {
+        let all: Vec<PageRange> = self.ranges.iter().map(|range| range.pages).collect();
+        for pages in all {
+            let mut rest = pages;
+            for piece in kfd.memory.pieces(pages).unwrap_or_default() {
+                let (hole, above) = rest.without(piece.range);
+                self.unmapped_by_cpu(kfd, hole);
+                rest = above;
+            }
+            self.unmapped_by_cpu(kfd, rest);
+            self.discarded_by_cpu(kfd, pages);
+        }
+    }
+
+    /// Pages that were in VRAM and are no longer: the CPU touched them, and each touch brought the block around it back.
+    fn note_touches(&mut self, kfd: &Shared) {
+        let in_vram: Vec<u64> = self
+            .ranges
+            .iter()
+            .filter(|range| range.actual != SYSTEM)
+            .map(|range| range.pages.start())
+            .collect();
+        for start in in_vram {
+            let Some(range) = self.ranges.get(start) else { continue };
+            let (pages, from) = (range.pages, range.actual);
+            let mut left = crate::sim::kfd::intervals::Intervals::default();
+            for run in self.resident.within(pages) {
+                left.add(run, true);
+            }
+            for run in kfd.memory.in_vram(pages) {
+                left.remove(run);
+            }
+            let mut done = pages.start();
+            for run in left.within(pages) {
+                let mut at = run.start().max(done);
+                while at < run.end() {
+                    let Some(range) = self.ranges.get(start) else { break };
+                    let block = range.block(at);
+                    self.note_touch(kfd, start, block, from);
+                    at = block.end();
+                }
+                done = at.max(done);
+            }
+            self.leave_vram_if_empty(start, pages);
+        }
+    }
+
+    /// The CPU brought a block back. Only so much of it as was in VRAM moved; the events tell of the block.
+    fn note_touch(&mut self, kfd: &Shared, start: u64, block: PageRange, from: u32) {
+        let gpu = self.index(from).unwrap_or(0);
+        self.announce(kfd, start, block, (from, SYSTEM), Trigger::CpuFault, gpu);
+        self.note_change(kfd, block, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
+        // Blocks larger than what one touch brings back.
+        let result = kfd.memory.to_system(block);
+        self.resident.remove(block);
+        for run in kfd.memory.in_vram(block) {
+            self.resident.add(run, true);
+        }
+        self.announce_end(kfd, block, (from, SYSTEM), Trigger::CpuFault, gpu, result.err());
+    }
+}

@@ -1,0 +1,257 @@
+//! A GPU address space: creation, destruction, and what happens to it when the CPU unmaps memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::config::KernelVersion;
+use super::cpu::{Cpu, errno_of};
+use super::gpu::XeGpu;
+use super::node::XeNode;
+use super::ranges::{Ranges, Rules, SvmRange};
+use super::sync::lock;
+use super::vmas::{Attributes, Backing, Vma, Vmas};
+use crate::error::Errno;
+use crate::pagemap::{Event, Events};
+use crate::range::SIZE_4K;
+use crate::uapi::xe::{
+    DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET, DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE,
+    DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, VmCreate, VmDestroy, VmFault,
+};
+
+/// What the driver's lock of a VM guards.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) vmas: Vmas,
+    pub(super) ranges: Ranges,
+    /// Destroyed, or killed after an internal error.
+    pub(super) dead: bool,
+    pub(super) faults: Vec<VmFault>,
+    /// What the CPU did to its mappings; `None` where no range can be.
+    events: Option<Events>,
+}
+
+/// A VM.
+#[derive(Debug)]
+pub(super) struct AddressSpace {
+    pub(super) gpu: Arc<XeGpu>,
+    /// Names the VM's own bind queue to the signaller.
+    pub(super) serial: u64,
+    pub(super) flags: u32,
+    state: Mutex<State>,
+}
+
+/// Numbers for queues, unique in the process.
+pub(super) fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl AddressSpace {
+    pub(super) const fn is_faulting(&self) -> bool {
+        self.flags & DRM_XE_VM_CREATE_FLAG_FAULT_MODE != 0
+    }
+
+    pub(super) const fn is_long_running(&self) -> bool {
+        self.flags & DRM_XE_VM_CREATE_FLAG_LR_MODE != 0
+    }
+
+    /// First address beyond the VM's.
+    pub(super) fn end(&self) -> u64 {
+        1 << self.gpu.config().facts().va_bits
+    }
+
+    /// Takes the lock for changes. `EINTR` is what a fatal signal gives there.
+    pub(super) fn write(&self) -> Result<MutexGuard<'_, State>, Errno> {
+        if self.gpu.is_interrupted() {
+            return Err(Errno::EINTR);
+        }
+        Ok(lock(&self.state))
+    }
+
+    /// Takes the lock on behalf of the GPU, which no signal interrupts.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The process's memory.
+    pub(super) fn cpu(&self) -> Result<Cpu<'_>, Errno> {
+        Ok(Cpu(self.gpu.space()?))
+    }
+
+    pub(super) fn rules(&self, on_fault: bool) -> Rules {
+        let config = self.gpu.config();
+        let migrates = config.facts().discrete && config.migrates;
+        Rules { notifier_bytes: config.notifier_bytes, migrates, check_pages: on_fault && migrates }
+    }
+
+    /// The VM is gone for good; its mappings and ranges go with it.
+    pub(super) fn close(&self) {
+        let mut state = lock(&self.state);
+        let ranges = std::mem::take(&mut state.ranges);
+        *state = State { dead: true, faults: std::mem::take(&mut state.faults), ..State::default() };
+        drop(state);
+        // Pages in device memory stay there until somebody wants them: a range's end does not move them.
+        drop(ranges);
+    }
+
+    /// Lets what the CPU unmapped go: the driver's garbage collector, which every change waits for (`xe_svm_flush`).
+    pub(super) fn collect_garbage(&self) -> Result<(), Errno> {
+        self.collect(&mut lock(&self.state))
+    }
+
+    pub(super) fn collect(&self, state: &mut State) -> Result<(), Errno> {
+        let State { events: Some(events), ranges, .. } = state else { return Ok(()) };
+        let cpu = self.cpu()?;
+        let (told, lost) = events.take().map_err(|error| errno_of(&error))?;
+        let mut gone: Vec<u64> = Vec::new();
+        for event in told {
+            match event {
+                Event::Unmapped(range) | Event::Moved { from: range, .. } => {
+                    gone.extend(ranges.starts_in(range.start(), range.end()));
+                }
+                // Contents gone, addresses still there: the range stays and is filled in again.
+                Event::Discarded(range) => {
+                    let starts: Vec<u64> = ranges.starts_in(range.start(), range.end()).collect();
+                    for start in starts {
+                        if let Some(range) = ranges.at_mut(start) {
+                            range.mapped = None;
+                        }
+                    }
+                }
+            }
+        }
+        // Memory that cannot be watched, or all of it if events got lost, is looked at.
+        let unsure: Vec<SvmRange> = match lost {
+            false => ranges.unwatched().collect(),
+            true => ranges.starts_in(0, u64::MAX).filter_map(|start| ranges.at(start).copied()).collect(),
+        };
+        for range in unsure {
+            if !cpu.covers(range.start, range.end)? {
+                gone.push(range.start);
+            }
+        }
+        for start in gone {
+            let Some(range) = state.ranges.remove(start) else { continue };
+            // A part may be mapped still; the whole range goes, and what is left of its pages goes back.
+            cpu.bring_back(range.start, range.end);
+            state.reset_attributes(range.start, range.end);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Attributes over an SVM range whose memory was unmapped return to what they were bound with, where the mirror was bound to
+    /// do so, and mirrors with such attributes beside it are merged (`xe_svm_range_set_default_attr`).
+    fn reset_attributes(&mut self, start: u64, end: u64) {
+        let Some(vma) = self.vmas.at(start) else { return };
+        if !vma.is_mirror() || vma.flags & DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET == 0 {
+            return;
+        }
+        let (mut start, mut end) = (start.max(vma.start), end.min(vma.end));
+        if vma.is_default_mirror() {
+            (start, end) = (vma.start, vma.end);
+        }
+        let fresh = Vma {
+            attributes: Attributes::new(vma.default_pat),
+            backing: Backing::Mirror,
+            fence: None,
+            ..vma.clone()
+        };
+        (start, end) = self.grow_mirror(start, end);
+        self.vmas.carve(start, end);
+        self.vmas.insert(Vma { start, end, ..fresh });
+    }
+
+    /// `[start, end)` grown to swallow the mirrors with default attributes at its edges (`xe_vm_find_cpu_addr_mirror_vma_range`).
+    pub(super) fn grow_mirror(&self, mut start: u64, mut end: u64) -> (u64, u64) {
+        let default_at = |from: u64, to: u64| {
+            self.vmas
+                .first_overlapping(from, to)
+                .filter(|vma| vma.is_default_mirror())
+                .map(|vma| (vma.start, vma.end))
+        };
+        if start >= SIZE_4K {
+            if let Some((before, _)) = default_at(start - SIZE_4K, start) {
+                start = before;
+            }
+        }
+        // The driver looks one byte behind the end, which bridges a hole of one page.
+        if let Some((_, behind)) = default_at(end + 1, end + 1 + SIZE_4K) {
+            end = behind;
+        }
+        (start, end)
+    }
+}
+
+impl XeNode {
+    /// `VM_CREATE` (`xe_vm_create_ioctl`).
+    pub(super) fn vm_create(&self, arg: &mut VmCreate) -> Result<(), Errno> {
+        let config = self.gpu.config();
+        let facts = config.facts();
+        let has = |flag| arg.flags & flag != 0;
+        let fault_mode = has(DRM_XE_VM_CREATE_FLAG_FAULT_MODE);
+        if arg.extensions != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if fault_mode && !facts.faults {
+            return Err(Errno::EINVAL);
+        }
+        let mut known = DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE
+            | DRM_XE_VM_CREATE_FLAG_LR_MODE
+            | DRM_XE_VM_CREATE_FLAG_FAULT_MODE;
+        if config.since(KernelVersion::V7_1) {
+            known |= DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT;
+        }
+        if arg.reserved != [0; 2] || arg.flags & !known != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if has(DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE) && fault_mode && !facts.may_combine_scratch_and_faults {
+            return Err(Errno::EINVAL);
+        }
+        if fault_mode && !has(DRM_XE_VM_CREATE_FLAG_LR_MODE) {
+            return Err(Errno::EINVAL);
+        }
+        if has(DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT) && !fault_mode {
+            return Err(Errno::EINVAL);
+        }
+        // The first VM in fault mode makes the device's memory one that pages can migrate to.
+        let events = match fault_mode {
+            true => {
+                let space = self.gpu.space()?;
+                if config.migrates {
+                    self.gpu.pagemaps().iter().try_for_each(|pagemap| pagemap.region().map(|_| ()))?;
+                }
+                Some(space.events().map_err(|error| errno_of(&error))?)
+            }
+            false => None,
+        };
+        let vm = AddressSpace {
+            gpu: self.gpu.clone(),
+            serial: next_serial(),
+            flags: arg.flags,
+            state: Mutex::new(State { events, ..State::default() }),
+        };
+        arg.vm_id = lock(&self.vms).insert(Arc::new(vm));
+        Ok(())
+    }
+
+    /// `VM_DESTROY` (`xe_vm_destroy_ioctl`).
+    pub(super) fn vm_destroy(&self, arg: &mut VmDestroy) -> Result<(), Errno> {
+        if arg.pad != 0 || arg.reserved != [0; 2] {
+            return Err(Errno::EINVAL);
+        }
+        let vm = self.vm(arg.vm_id).ok_or(Errno::ENOENT)?;
+        // Long-running VMs without faults stop their queues by preemption, and refuse to go before them.
+        if vm.is_long_running() && !vm.is_faulting() && self.has_queues(&vm) {
+            return Err(Errno::EBUSY);
+        }
+        lock(&self.vms).remove(arg.vm_id);
+        vm.close();
+        Ok(())
+    }
+
+    fn has_queues(&self, vm: &Arc<AddressSpace>) -> bool {
+        lock(&self.queues).values().any(|queue| queue.is_of(vm))
+    }
+}

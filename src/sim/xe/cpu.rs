@@ -1,0 +1,154 @@
+//! The process's memory as the driver sees it: its mappings, and where their pages are.
+
+use rustix::mm::Advice;
+
+use crate::error::{Errno, Error};
+use crate::pagemap::{Backing, RegionId, Space, Vma};
+use crate::range::{PageRange, page_size};
+
+/// What the driver asks of a CPU mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CpuVma {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) writable: bool,
+    /// `VM_IO` or `VM_PFNMAP`: no pages of memory behind it.
+    pub(super) special: bool,
+    /// Private anonymous, not of hugetlbfs: what migrates.
+    pub(super) anonymous: bool,
+}
+
+/// Where the pages of a range are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// None on a device.
+    System,
+    /// All in one region.
+    In(RegionId),
+    /// Some here, some there.
+    Mixed,
+}
+
+pub(super) fn errno_of(error: &Error) -> Errno {
+    error.errno().unwrap_or(Errno::EFAULT)
+}
+
+/// The process's address space.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cpu<'a>(pub(super) &'a Space);
+
+impl Cpu<'_> {
+    /// The mapping at `address`.
+    pub(super) fn at(self, address: u64) -> Result<Option<CpuVma>, Errno> {
+        Ok(self.at_or_after(address)?.filter(|vma| vma.start <= address))
+    }
+
+    /// The mapping at `address`, or the next one above it.
+    pub(super) fn at_or_after(self, address: u64) -> Result<Option<CpuVma>, Errno> {
+        let Some(vma) = self.ask(address)? else { return Ok(None) };
+        let (mut start, mut end) = (vma.range.start(), vma.range.end());
+        let anonymous = matches!(vma.backing, Backing::Anonymous | Backing::Stack) && !vma.shared;
+        if anonymous {
+            // Memory that the simulation has pages of, or watches, is cut out of its mapping. To the driver it is one still.
+            while let Some(next) =
+                self.ask(end)?.filter(|next| next.range.start() == end && alike(&vma, next))
+            {
+                end = next.range.end();
+            }
+            let block = start & !(crate::range::SIZE_2M - 1);
+            while start > block {
+                let Some(before) = self.ask(start - page_size())? else { break };
+                if before.range.end() != start || !alike(&vma, &before) {
+                    break;
+                }
+                start = before.range.start();
+            }
+        }
+        let special = match vma.backing {
+            Backing::Special => true,
+            Backing::File => is_device_mapping(vma.range.start()),
+            _ => false,
+        };
+        Ok(Some(CpuVma { start, end, writable: vma.writable, special, anonymous }))
+    }
+
+    fn ask(self, address: u64) -> Result<Option<Vma>, Errno> {
+        self.0.vma_at_or_after(address).map_err(|error| errno_of(&error))
+    }
+
+    /// Whether something is mapped at every address of `[start, end)`.
+    pub(super) fn covers(self, start: u64, end: u64) -> Result<bool, Errno> {
+        let mut at = start;
+        while at < end {
+            match self.ask(at)?.filter(|vma| vma.range.start() <= at) {
+                Some(vma) => at = vma.range.end(),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn whereabouts(self, start: u64, end: u64) -> Result<Whereabouts, Errno> {
+        let runs = self.0.placement(PageRange::from_aligned(start, end)).map_err(|error| errno_of(&error))?;
+        Ok(match &runs[..] {
+            [] => Whereabouts::System,
+            [one] => one.region.map_or(Whereabouts::System, Whereabouts::In),
+            _ => Whereabouts::Mixed,
+        })
+    }
+
+    /// Brings every page of a range back to system memory. What stays on a device after all stays there.
+    pub(super) fn bring_back(self, start: u64, end: u64) {
+        let _ = self.0.migrate_to_ram(PageRange::from_aligned(start, end));
+    }
+
+    /// Faults the pages of a range in that are not on a device, for writing or reading (`hmm_range_fault`).
+    pub(super) fn fault_in(self, start: u64, end: u64, write: bool) -> Result<(), Errno> {
+        let runs = self.0.placement(PageRange::from_aligned(start, end)).map_err(|error| errno_of(&error))?;
+        runs.iter().filter(|run| run.region.is_none()).try_for_each(|run| populate(run.range, write))
+    }
+
+    /// Whether every page of a range is there already, in system memory or on a device (`drm_gpusvm_check_pages`).
+    pub(super) fn all_present(self, start: u64, end: u64) -> bool {
+        let Ok(runs) = self.0.placement(PageRange::from_aligned(start, end)) else { return false };
+        runs.iter().all(|run| run.region.is_some() || present(run.range))
+    }
+}
+
+fn alike(a: &Vma, b: &Vma) -> bool {
+    (a.readable, a.writable, a.executable, a.shared, a.backing)
+        == (b.readable, b.writable, b.executable, b.shared, b.backing)
+}
+
+/// `VM_IO` or `VM_PFNMAP` of the mapping at `address`, as the kernel lists its flags.
+fn is_device_mapping(address: u64) -> bool {
+    let flags = crate::pagemap::vm_flags(address).unwrap_or_default();
+    flags.iter().any(|flag| flag == b"io" || flag == b"pf")
+}
+
+fn populate(range: PageRange, write: bool) -> Result<(), Errno> {
+    let advice = if write { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
+    // SAFETY: the advice changes no byte and no mapping; the kernel checks the range and answers ENOMEM or EFAULT where nothing
+    // can be faulted in.
+    unsafe { rustix::mm::madvise(range.start() as *mut _, range.len() as usize, advice) }.map_err(|errno| {
+        match Errno::from(errno) {
+            // madvise says ENOMEM for a hole, where HMM says EFAULT.
+            Errno::ENOMEM | Errno::EHWPOISON => Errno::EFAULT,
+            other => other,
+        }
+    })
+}
+
+fn present(range: PageRange) -> bool {
+    use rustix::fs::{Mode, OFlags};
+    let mut entries = vec![0u64; range.pages() as usize];
+    let Ok(file) = rustix::fs::open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return false;
+    };
+    let bytes = bytemuck::cast_slice_mut::<u64, u8>(&mut entries);
+    let wanted = bytes.len();
+    let read = rustix::io::pread(&file, bytes, range.start() / page_size() * 8);
+    // Bit 63: the page is present.
+    read.is_ok_and(|read| read == wanted) && entries.iter().all(|entry| entry >> 63 != 0)
+}

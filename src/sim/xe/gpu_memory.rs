@@ -1,0 +1,116 @@
+//! Memory as GPU commands reach it: through the mappings of a VM, with faults served on the way.
+
+use std::sync::Arc;
+
+use super::address_space::{AddressSpace, State};
+use super::cpu::errno_of;
+use super::fault::Access;
+use super::object::Object;
+use super::vmas::Backing;
+use crate::error::Errno;
+use crate::pagemap::DeviceAtomic;
+use crate::uapi::xe::{DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE};
+
+/// What an address leads to.
+enum Target {
+    /// The process's own memory.
+    Process(u64),
+    Object(Arc<Object>, u64),
+    /// Reads zero, forgets writes.
+    Nowhere,
+}
+
+impl AddressSpace {
+    /// Reads four bytes.
+    pub(super) fn gpu_read_u32(&self, address: u64, tile: u32) -> Result<u32, Errno> {
+        let mut bytes = [0; 4];
+        self.access(address, Access::Read, tile, |target| match target {
+            Target::Process(at) => {
+                self.gpu.space()?.device_read(at, &mut bytes).map_err(|error| errno_of(&error))
+            }
+            Target::Object(object, offset) => object.read(offset, &mut bytes),
+            Target::Nowhere => Ok(()),
+        })?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Writes bytes that lie in one page.
+    pub(super) fn gpu_write(&self, address: u64, bytes: &[u8], tile: u32) -> Result<(), Errno> {
+        self.access(address, Access::Write, tile, |target| match target {
+            Target::Process(at) => {
+                // SAFETY: the command was submitted by `ExecQueue::submit`, whose caller answers for what commands write.
+                unsafe { self.gpu.space()?.device_write(at, bytes) }.map_err(|error| errno_of(&error))
+            }
+            Target::Object(object, offset) => object.write(offset, bytes),
+            Target::Nowhere => Ok(()),
+        })
+    }
+
+    /// Adds to four bytes atomically.
+    pub(super) fn gpu_add_u32(&self, address: u64, value: u32, tile: u32) -> Result<(), Errno> {
+        self.access(address, Access::Atomic, tile, |target| match target {
+            Target::Process(at) => self.add_in_process(at, value),
+            Target::Object(object, offset) => object.add(offset, value),
+            Target::Nowhere => Ok(()),
+        })
+    }
+
+    fn add_in_process(&self, at: u64, value: u32) -> Result<(), Errno> {
+        let cpu = self.cpu()?;
+        let movable = cpu.at(at)?.is_some_and(|vma| vma.anonymous);
+        if movable {
+            // SAFETY: as in `gpu_write`.
+            return unsafe { cpu.0.device_atomic(at, 4, DeviceAtomic::Add(value.into())) }
+                .map(|_before| ())
+                .map_err(|error| errno_of(&error));
+        }
+        // Memory of files and shared memory, which no device takes away.
+        // SAFETY: the address is 4-aligned (commands drop the low bits) and was found mapped and writable when the fault was served;
+        // the caller of `ExecQueue::submit` keeps it mapped until the commands are done, and shares it through atomics only.
+        let word = unsafe { std::sync::atomic::AtomicU32::from_ptr(at as *mut u32) };
+        word.fetch_add(value, std::sync::atomic::Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Finds out what `address` leads to, serving a fault if there is one, and does `act` to it while nothing in the VM changes.
+    fn access(
+        &self,
+        address: u64,
+        access: Access,
+        tile: u32,
+        act: impl FnOnce(Target) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut state = self.lock();
+        let done = self.translate(&mut state, address, access, tile).and_then(act);
+        if let Err(errno) = done {
+            if self.is_faulting() {
+                self.record(&mut state, address, access, errno);
+            }
+        }
+        done
+    }
+
+    fn translate(&self, state: &mut State, address: u64, access: Access, tile: u32) -> Result<Target, Errno> {
+        if state.dead {
+            return Err(Errno::ENOENT);
+        }
+        self.collect(state)?;
+        let Some(vma) = state.vmas.at(address).cloned() else {
+            let scratch = self.flags & DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE != 0;
+            return if scratch { Ok(Target::Nowhere) } else { Err(Errno::EINVAL) };
+        };
+        if vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0 && access != Access::Read {
+            return Err(Errno::EPERM);
+        }
+        let within = address - vma.start;
+        match &vma.backing {
+            Backing::Mirror => {
+                self.serve(state, &vma, address, access, tile)?;
+                Ok(Target::Process(address))
+            }
+            Backing::Object { object, offset } => Ok(Target::Object(object.clone(), offset + within)),
+            Backing::Userptr { address } => Ok(Target::Process(address + within)),
+            Backing::Null => Ok(Target::Nowhere),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Filling a range in: moving its pages to where they should be, and mapping them.
+
+use super::address_space::AddressSpace;
+use super::cpu::{Whereabouts, errno_of};
+use super::gpu::Pagemap;
+use super::ranges::{Place, SvmRange};
+use crate::error::Errno;
+use crate::pagemap::{Atomicity, MigrateOptions, RegionId, Windows};
+use crate::range::{PageRange, SIZE_2M, SIZE_64K};
+
+/// How long pages stay that a GPU atomic needs in VRAM (`atomic_svm_timeslice_ms`), in milliseconds.
+pub(super) const ATOMIC_TIMESLICE_MS: u64 = 5;
+
+impl AddressSpace {
+    /// Moves the pages of a range to a tile's memory (`xe_svm_alloc_vram`): all or none, tried once more after bringing all of
+    /// them to system memory.
+    pub(super) fn migrate(
+        &self,
+        range: &SvmRange,
+        pagemap: &Pagemap,
+        timeslice_ms: u64,
+    ) -> Result<(), Errno> {
+        let cpu = self.cpu()?;
+        let region = pagemap.region()?;
+        let pages = PageRange::from_aligned(range.start, range.end);
+        let elsewhere = match cpu.whereabouts(range.start, range.end)? {
+            Whereabouts::In(id) if id == region.id() => return Ok(()),
+            Whereabouts::In(_) | Whereabouts::Mixed => true,
+            Whereabouts::System => false,
+        };
+        let options = MigrateOptions::new()
+            .windows(Windows::Blocks(SIZE_2M))
+            .atomicity(Atomicity::Range)
+            .timeslice(std::time::Duration::from_millis(timeslice_ms));
+        let attempt = || -> Result<(), Errno> {
+            // Objects take of the same memory, which the engine does not know of.
+            pagemap.make_room(range.end - range.start)?;
+            cpu.0.migrate_to_devmem(region, pages, &options).map(|_| ()).map_err(|error| errno_of(&error))
+        };
+        if elsewhere {
+            cpu.bring_back(range.start, range.end);
+        }
+        match attempt() {
+            Err(Errno::EBUSY) => {
+                cpu.bring_back(range.start, range.end);
+                attempt()
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a range's pages should move to a tile's memory (`xe_svm_range_needs_migrate_to_vram`).
+    pub(super) fn should_migrate(&self, range: &SvmRange) -> bool {
+        let needs_64k = self.gpu.config().facts().needs_64k;
+        range.migratable && !(needs_64k && range.end - range.start < SIZE_64K)
+    }
+
+    /// Where the pages of a range are, as a place that page tables can point to; `None` when here and there, or in the
+    /// memory of a device that cannot be reached.
+    pub(super) fn place_of(&self, range: &SvmRange) -> Result<Option<Place>, Errno> {
+        Ok(match self.cpu()?.whereabouts(range.start, range.end)? {
+            Whereabouts::System => Some(Place::System),
+            Whereabouts::In(region) => self.can_map(region).then_some(Place::Vram(region)),
+            Whereabouts::Mixed => None,
+        })
+    }
+
+    /// Own memory, or that of a device with a fast link.
+    fn can_map(&self, region: RegionId) -> bool {
+        self.gpu.pagemap_of(region).is_some()
+            || super::gpu::device_with(region).is_some_and(|gpu| self.gpu.reaches(&gpu))
+    }
+
+    /// Faults the pages of a range in and tells where they are (`drm_gpusvm_get_pages`). Pages that are here and there, or out
+    /// of reach, are brought to system memory first.
+    pub(super) fn get_pages(&self, range: &SvmRange, write: bool) -> Result<Place, Errno> {
+        let cpu = self.cpu()?;
+        if let Some(place @ Place::Vram(_)) = self.place_of(range)? {
+            return Ok(place);
+        }
+        cpu.bring_back(range.start, range.end);
+        cpu.fault_in(range.start, range.end, write)?;
+        Ok(Place::System)
+    }
+
+    /// Whether what a tile's page tables say of a range is still true.
+    pub(super) fn is_valid(&self, range: &SvmRange, tile: u32) -> Result<bool, Errno> {
+        Ok(range.tiles >> tile & 1 != 0 && range.mapped.is_some() && range.mapped == self.place_of(range)?)
+    }
+}

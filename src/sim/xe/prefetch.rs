@@ -1,0 +1,153 @@
+//! `PREFETCH` on mirrors.
+
+use std::sync::Arc;
+
+use super::address_space::{AddressSpace, State};
+use super::config::KernelVersion;
+use super::gpu::Pagemap;
+use super::ranges::{Place, SvmRange};
+use super::vmas::Vma;
+use crate::error::Errno;
+use crate::uapi::xe::{DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC, DRM_XE_VM_BIND_FLAG_READONLY, VmBindOp};
+
+/// What a prefetch will do: ranges made while the ioctl is checked, filled in afterwards.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug)]
+struct Block {
+    start: u64,
+    /// The tile memory to move to; `None` for system memory.
+    target: Option<Arc<Pagemap>>,
+    read_only: bool,
+}
+
+impl AddressSpace {
+    /// Makes the ranges of a prefetch (`vm_bind_ioctl_ops_create`). What fails here fails the ioctl, but the ranges made before
+    /// stay.
+    pub(super) fn plan_prefetch(&self, state: &mut State, op: &VmBindOp) -> Result<Plan, Errno> {
+        let (start, end) = (op.addr, op.addr + op.range);
+        let mut plan = Plan::default();
+        let vmas: Vec<Vma> = state.vmas.overlapping(start, end).cloned().collect();
+        for vma in vmas {
+            // The driver leaves its loop at the first mapping that is no mirror; such mappings are bound whole.
+            if !vma.is_mirror() {
+                break;
+            }
+            let cpu = self.cpu()?;
+            let target = self.target(&vma, op.prefetch_mem_region_instance);
+            let read_only = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0;
+            let last = end.min(vma.end);
+            let mut at = start.max(vma.start);
+            while at < last {
+                match state.ranges.find_or_insert(at, &vma, cpu, self.rules(false)) {
+                    Ok(range) => {
+                        if !self.is_done(&range, target.as_deref())? {
+                            plan.blocks.push(Block { start: range.start, target: target.clone(), read_only });
+                        }
+                        at = range.end;
+                    }
+                    // Nothing mapped: on to what is.
+                    Err(Errno::ENOENT) => match cpu.at_or_after(at)?.filter(|next| next.start < last) {
+                        Some(next) => at = next.start,
+                        None => break,
+                    },
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The memory that a prefetch of a mirror to `region` moves pages to.
+    fn target(&self, vma: &Vma, region: u32) -> Option<Arc<Pagemap>> {
+        let config = self.gpu.config();
+        if !config.migrates {
+            return None;
+        }
+        match region {
+            0 => None,
+            DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC => self.preferred(vma, 0),
+            region => match config.kernel {
+                KernelVersion::V6_16 => None,
+                KernelVersion::V6_17 => {
+                    panic!("Linux 6.17 crashes at a prefetch to VRAM (xe_migrate_vram of a null pointer)")
+                }
+                _ => self.gpu.pagemaps().get(region as usize - 1).cloned(),
+            },
+        }
+    }
+
+    /// Where a mirror's attributes prefer pages, seen from one of the device's tiles (`xe_vma_resolve_pagemap`).
+    pub(super) fn preferred(&self, vma: &Vma, tile: u32) -> Option<Arc<Pagemap>> {
+        match vma.attributes.fd {
+            -1 => None,
+            0 => self.gpu.pagemaps().get(tile as usize).cloned(),
+            _ => vma.attributes.pagemap.clone(),
+        }
+    }
+
+    fn all_tiles(&self) -> u32 {
+        (1 << self.gpu.config().tile_count()) - 1
+    }
+
+    /// Whether a range needs nothing: mapped on all tiles, and where it should be.
+    fn is_done(&self, range: &SvmRange, target: Option<&Pagemap>) -> Result<bool, Errno> {
+        if range.tiles != self.all_tiles() || !self.is_valid(range, 0)? {
+            return Ok(false);
+        }
+        Ok(match target.filter(|_| self.should_migrate(range)) {
+            None => range.mapped == Some(Place::System),
+            Some(pagemap) => range.mapped == Some(Place::Vram(pagemap.region()?.id())),
+        })
+    }
+
+    /// Moves and maps what was planned (`prefetch_ranges`). Answers whether page tables were written; `ENODATA` when pages
+    /// could not be had, after which nothing more is done.
+    ///
+    /// A block that pushes an earlier one out of full memory again invalidates it, which is found out when page tables are about
+    /// to be written: `EAGAIN`.
+    pub(super) fn prefetch(&self, state: &mut State, plan: &Plan) -> Result<bool, Errno> {
+        let evicted = self.evictions();
+        let mut filled = Vec::with_capacity(plan.blocks.len());
+        for block in &plan.blocks {
+            let Some(range) = state.ranges.at(block.start).copied() else { continue };
+            match block.target.as_deref().filter(|_| self.should_migrate(&range)) {
+                // Whatever goes wrong with a migration, the driver makes one errno of it, and success of that.
+                Some(pagemap) => self.migrate(&range, pagemap, 0).map_err(|_| Errno::ENODATA)?,
+                None if block.target.is_none() => self.cpu()?.bring_back(range.start, range.end),
+                None => {}
+            }
+            let place = self.get_pages(&range, !block.read_only).map_err(|errno| match errno {
+                Errno::EOPNOTSUPP | Errno::EFAULT | Errno::EPERM => Errno::ENODATA,
+                other => other,
+            })?;
+            if self.gpu.is_to_come_again() {
+                return Err(Errno::EAGAIN);
+            }
+            filled.push((range, place));
+        }
+        if self.evictions() != evicted {
+            for (range, place) in &filled {
+                if self.place_of(range)? != Some(*place) {
+                    return Err(Errno::EAGAIN);
+                }
+            }
+        }
+        // Page tables are written when every block is filled in.
+        for (range, place) in filled {
+            if let Some(range) = state.ranges.at_mut(range.start) {
+                range.mapped = Some(place);
+                range.tiles = self.all_tiles();
+            }
+        }
+        Ok(!plan.blocks.is_empty())
+    }
+
+    /// How many times pages were sent back to make room in the device's memory.
+    fn evictions(&self) -> u64 {
+        self.gpu.pagemaps().iter().map(|pagemap| pagemap.evictions()).sum()
+    }
+}

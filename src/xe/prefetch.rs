@@ -1,0 +1,220 @@
+//! Prefetch: fill in and migrate mirrored addresses now.
+
+use super::device::Device;
+use super::errors::{Meaning, explain, means};
+use super::fence::UserFence;
+use super::madvise::{Advice, PreferredLocation};
+use super::probe::Operation;
+use super::vm::Vm;
+use crate::channel::Retry;
+use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::range::PageRange;
+use crate::uapi::IoctlArg;
+use crate::uapi::xe::{
+    DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC, DRM_XE_VM_BIND_OP_PREFETCH, SyncEntry, VmBind, VmBindOp,
+};
+
+/// Where a prefetch brings pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PrefetchTarget {
+    /// System memory.
+    System,
+    /// A memory region of this device, by its [instance](super::MemoryRegion::instance): VRAM from 1 on; 0 is system memory.
+    Region(u16),
+    /// Where the advice for the addresses prefers them. Since kernel 6.18.
+    #[doc(alias = "DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC")]
+    Advised,
+}
+
+impl PrefetchTarget {
+    const fn raw(self) -> u32 {
+        match self {
+            Self::System => 0,
+            Self::Region(instance) => instance as u32,
+            Self::Advised => DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC,
+        }
+    }
+
+    const fn needs(self) -> Option<Operation> {
+        match self {
+            // What a kernel without prefetch answers to region 0 harms nothing, so it is not asked for beforehand.
+            Self::System | Self::Region(0) => None,
+            Self::Region(_) => Some(Operation::PrefetchToVram),
+            Self::Advised => Some(Operation::PrefetchAdvised),
+        }
+    }
+}
+
+const PREFETCH: &[Meaning] = &[
+    means(
+        Errno::EINVAL,
+        ErrorKind::InvalidArgument,
+        "the VM or the memory region does not exist, the range ends beyond the GPU's addresses, or a page fits no block",
+        "ask Device::memory_regions for regions; prefetch mirrored addresses only",
+    ),
+    means(
+        Errno::EPERM,
+        ErrorKind::MemoryKind,
+        "part of the range is mapped read-only or without access, and the mirror is writable",
+        "prefetch writable memory only, or mirror read_only",
+    ),
+    means(
+        Errno::EIO,
+        ErrorKind::MemoryKind,
+        "part of the range is a mapping of a device",
+        "leave such mappings out of the range",
+    ),
+    means(
+        Errno::EFAULT,
+        ErrorKind::ForeignProcess,
+        "the process that made the VM is gone",
+        "make a VM in this process",
+    ),
+    means(
+        Errno::EBUSY,
+        ErrorKind::Busy,
+        "the pages kept changing for a second, or a fence of a mapping in the range is not signalled yet",
+        "repeat the prefetch when the memory is quieter; wait for the fence",
+    ),
+    means(
+        Errno::ENOENT,
+        ErrorKind::NotFound,
+        "the VM was destroyed, or the driver killed it after an internal error",
+        "make a new VM; the kernel log says what happened to this one",
+    ),
+    means(
+        Errno::ENOSPC,
+        ErrorKind::OutOfVram,
+        "no device memory for page tables",
+        "free device memory and repeat the prefetch",
+    ),
+    means(
+        Errno::EAGAIN,
+        ErrorKind::TryAgain,
+        "the pages changed under the driver again and again, or do not fit in device memory all at once",
+        "prefetch less at a time than the device has free; part of the range may be there already",
+    ),
+];
+
+/// How often a prefetch is made that the driver wants repeated (`EAGAIN`). A CPU touch at the wrong moment is over by the next
+/// attempt; a request that evicts its own pages moves them all again each time, and never succeeds.
+const ATTEMPTS: u32 = 4;
+
+impl Vm {
+    /// Brings the pages of `range` to `target` and maps them for the GPU (`VM_BIND`, `PREFETCH`). One ioctl, no allocation;
+    /// an empty range is success without a call.
+    ///
+    /// The migration is done when the call returns; the GPU's page tables may be written shortly after, which a GPU access
+    /// in between does not notice. The driver works in naturally aligned blocks of 2 MiB, 64 KiB or 4 KiB and rounds the
+    /// request outward to them. Addresses with nothing mapped are skipped. GPU faults and other binds of the VM wait for as
+    /// long as a prefetch takes.
+    ///
+    /// **Success is not residency.** The driver answers 0 when device memory is full, when pages are pinned, and for memory that
+    /// never migrates (files, shared memory, huge pages of hugetlbfs): such pages are mapped where they are, and with some
+    /// causes the rest of the range is not looked at. A range that crosses a mapped buffer object ends there.
+    ///
+    /// Since kernel 6.16 to system memory, since 6.18 to VRAM: 6.17 crashes at such a request, so kernels without `MADVISE` are
+    /// not asked.
+    ///
+    /// # Errors
+    ///
+    /// * [`ErrorKind::Unsupported`]: this kernel cannot prefetch to such a target.
+    /// * [`ErrorKind::InvalidArgument`] (`EINVAL`): no such region or VM, or the range ends beyond the GPU's addresses.
+    /// * [`ErrorKind::MemoryKind`] (`EPERM`: not writable, under a writable mirror; `EIO`: a device mapping). Pages before
+    ///   the offending one may have been prepared.
+    /// * [`ErrorKind::TryAgain`] (`EAGAIN`, after a few repetitions): the pages kept changing, or the range does not fit in device
+    ///   memory and its end evicted its beginning. As much as fits is there.
+    /// * [`ErrorKind::Busy`] (`EBUSY`), [`ErrorKind::OutOfMemory`] (`ENOMEM`), [`ErrorKind::OutOfVram`] (`ENOSPC`, page tables), [`ErrorKind::NotFound`] (`ENOENT`, dead VM),
+    ///   [`ErrorKind::ForeignProcess`], [`ErrorKind::DeviceLost`].
+    #[doc(alias = "DRM_XE_VM_BIND_OP_PREFETCH")]
+    pub fn prefetch(&self, range: PageRange, target: PrefetchTarget) -> Result<()> {
+        self.prefetch_op(range, target, None)
+    }
+
+    /// As [`prefetch`](Self::prefetch), and tells through `fence` when the GPU's page tables are written. An empty range
+    /// signals nothing and leaves the fence signalled.
+    ///
+    /// Until the fence is signalled, unmapping or mirroring the range again answers [`ErrorKind::AddressInUse`].
+    ///
+    /// # Errors
+    ///
+    /// As [`prefetch`](Self::prefetch); [`ErrorKind::Busy`] when `fence` is still waiting for an earlier operation.
+    pub fn prefetch_with_fence(
+        &self,
+        range: PageRange,
+        target: PrefetchTarget,
+        fence: &mut UserFence,
+    ) -> Result<()> {
+        self.check_process(VmBind::NAME)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let sync = fence.arm(VmBind::NAME)?;
+        let result = self.prefetch_op(range, target, Some(&sync));
+        fence.settle(&result);
+        result
+    }
+
+    /// Prefetches several ranges to one target, one ioctl each, and stops at the first that fails; its range is in the error.
+    ///
+    /// Not one ioctl for all: when the driver cannot move the pages of one operation, it skips the page-table work of the
+    /// others in the same call and still answers 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`prefetch`](Self::prefetch).
+    pub fn prefetch_each(&self, ranges: &[PageRange], target: PrefetchTarget) -> Result<()> {
+        ranges.iter().try_for_each(|&range| self.prefetch(range, target))
+    }
+
+    /// Prefetches to a memory region of another device: advises the range to prefer it, then prefetches where advised.
+    /// Since kernel 7.0.
+    ///
+    /// The advice stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoInterconnect`] (`ENOLINK`) when no fast path connects the devices; otherwise as
+    /// [`advise`](Self::advise) and [`prefetch`](Self::prefetch).
+    pub fn prefetch_to_peer(&self, range: PageRange, peer: &Device, instance: u16) -> Result<()> {
+        self.advise(range, Advice::PreferredLocation(PreferredLocation::Region { device: peer, instance }))?;
+        self.prefetch(range, PrefetchTarget::Advised)
+    }
+
+    fn prefetch_op(&self, range: PageRange, target: PrefetchTarget, fence: Option<&SyncEntry>) -> Result<()> {
+        self.check_process(VmBind::NAME)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        if let Some(needed) = target.needs() {
+            self.device().probe().require(needed)?;
+        }
+        let op = VmBindOp {
+            addr: range.start(),
+            range: range.len(),
+            op: DRM_XE_VM_BIND_OP_PREFETCH,
+            prefetch_mem_region_instance: target.raw(),
+            ..Default::default()
+        };
+        let mut attempts = 1;
+        loop {
+            match self.bind_one(op, fence, Retry::Interrupted) {
+                Err(error) if error.errno() == Some(Errno::EAGAIN) && attempts < ATTEMPTS => attempts += 1,
+                result => return result.map_err(|error| self.explain_prefetch(error, range)),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[cold]
+    fn explain_prefetch(&self, error: Error, range: PageRange) -> Error {
+        let error = explain(error, PREFETCH).over(range);
+        let config = self.device().config();
+        if error.errno() == Some(Errno::EINVAL) && range.end() > config.whole_va().end() {
+            return error
+                .because(format!("the range ends beyond the GPU's {}-bit addresses", config.va_bits));
+        }
+        error
+    }
+}

@@ -1,0 +1,119 @@
+//! More data than VRAM, and CPU threads that write while pages move: nothing is lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use drm_pagemap::{Buffer, Location};
+
+use crate::harness::{Context, Need, Test, TestResult, overcommitted};
+use crate::placement::{device_bytes, word_at};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "pressure/more_data_than_vram",
+        needs: &[Need::Vram, Need::Overcommit],
+        run: more_data_than_vram,
+    },
+    Test { name: "pressure/writers_lose_no_update", needs: &[Need::Vram], run: writers_lose_no_update },
+    Test {
+        name: "pressure/writers_and_eviction",
+        needs: &[Need::Vram, Need::Overcommit],
+        run: writers_and_eviction,
+    },
+];
+
+/// How long the writers write; a stress run sets `HW_STRESS_SECONDS`.
+fn duration() -> Duration {
+    let seconds = std::env::var("HW_STRESS_SECONDS").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(Duration::from_millis(700), Duration::from_secs)
+}
+
+/// Words between those that are written and checked: a few in each page, since data here is larger than VRAM.
+const SPARSE: usize = 64;
+
+fn more_data_than_vram(context: &Context) -> TestResult {
+    let mirror = context.gpu().mirror()?;
+    let vram = context.gpu().vram_regions()[0].size();
+    let mut data = Buffer::<u64>::zeroed(overcommitted(context.gpu()) as usize / 8)?;
+    for index in (0..data.len()).step_by(SPARSE) {
+        data[index] = word_at(index);
+    }
+    let outcome = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
+    let resident = device_bytes(data.range())?;
+    assert!(resident <= vram, "{resident} bytes in {vram} bytes of VRAM");
+    assert!(resident >= vram / 2, "most of VRAM is used: {outcome}");
+    assert!(!outcome.is_complete() && outcome.not_moved() >= vram / 2, "{outcome}");
+    assert!(outcome.retry_useful(), "room may come: {outcome}");
+    let wrong = (0..data.len()).step_by(SPARSE).find(|&index| data[index] != word_at(index));
+    assert_eq!(wrong, None, "first wrong word");
+    Ok(())
+}
+
+/// Threads that count in words of `data`, one stripe each, while `migrate` runs again and again. Returns what each word must
+/// hold at the end.
+fn count_while(data: &Buffer<u64>, mut migrate: impl FnMut() -> TestResult) -> TestResult {
+    const WRITERS: usize = 2;
+    const STRIDE: usize = 512;
+    let words: &[AtomicU64] = {
+        // SAFETY: `AtomicU64` has the layout of `u64`, and for the life of this slice the buffer is reached through it alone.
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
+    };
+    let stop = AtomicBool::new(false);
+    let counts: Vec<u64> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut rounds = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        for word in words.iter().skip(writer).step_by(STRIDE) {
+                            // Not an atomic addition: an update lost between the load and the store must show.
+                            word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                        }
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        let started = Instant::now();
+        let mut result = Ok(());
+        while started.elapsed() < duration() && result.is_ok() {
+            result = migrate();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let counts = writers.into_iter().map(|writer| writer.join().expect("a writer ends")).collect();
+        result.map(|()| counts)
+    })?;
+    for (writer, rounds) in counts.into_iter().enumerate() {
+        assert!(rounds > 0, "writer {writer} made no round");
+        for (index, word) in words.iter().enumerate().skip(writer).step_by(STRIDE) {
+            assert_eq!(word.load(Ordering::Relaxed), rounds, "word {index} of writer {writer}");
+        }
+    }
+    Ok(())
+}
+
+fn writers_lose_no_update(context: &Context) -> TestResult {
+    let mirror = context.gpu().mirror()?;
+    let data = Buffer::<u64>::zeroed((8 << 20) / 8)?;
+    let vram = context.gpu().vram();
+    count_while(&data, || {
+        let _ = mirror.prefetch(&data).to(vram.clone()).run()?;
+        let _ = mirror.prefetch(&data).to(Location::System).run()?;
+        Ok(())
+    })
+}
+
+fn writers_and_eviction(context: &Context) -> TestResult {
+    let mirror = context.gpu().mirror()?;
+    let data = Buffer::<u64>::zeroed(overcommitted(context.gpu()) as usize / 8)?;
+    let vram = context.gpu().vram();
+    let third = data.len() / 3;
+    let mut turn = 0;
+    count_while(&data, || {
+        turn = (turn + 1) % 3;
+        let _ = mirror.prefetch(&data[turn * third..(turn + 1) * third]).to(vram.clone()).run()?;
+        Ok(())
+    })
+}

@@ -1,0 +1,1 @@
+//! Background prefetch, as a user of the crate sees it.

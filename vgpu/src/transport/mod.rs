@@ -1,0 +1,5 @@
+//! How QEMU reaches a device.
+
+mod vfio;
+
+pub use vfio::{Listener, listen};

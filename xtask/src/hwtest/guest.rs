@@ -1,0 +1,170 @@
+//! The suite in the lab: every kernel boots, first with one GPU, then with two for the tests that ask for them.
+
+use super::contract::{Collector, NEEDS_TWO_GPUS, NOTHING_TO_TEST, Outcome, TestResult};
+use super::summary::Run;
+use crate::lab::{
+    Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
+    add_program, boot, describe_end, spec,
+};
+use anyhow::Result;
+use std::collections::VecDeque;
+
+/// Lines of the suite's output that are shown when it did not end in order.
+const SHOWN_LINES: usize = 30;
+
+/// One vendor's GPUs on one kernel.
+pub(crate) struct Plan<'a> {
+    pub(crate) tools: &'a Tools,
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) options: &'a GuestOptions,
+    pub(crate) conditions: &'a Conditions,
+    /// The suite: a name or a path.
+    pub(crate) suite: &'a str,
+    pub(crate) filter: Option<&'a str>,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) vendor: Vendor,
+}
+
+impl Plan<'_> {
+    /// Both boots.
+    pub(crate) fn run(&self) -> Result<Run> {
+        let mut all = Vec::from(["--ground".to_owned(), "lab".to_owned()]);
+        all.extend(self.filter.map(str::to_owned));
+        let mut run = self.boot(1.max(self.options.gpus), &[all])?;
+        let again = for_two_gpus(&run.results);
+        if !again.is_empty() && self.options.gpus < 2 {
+            eprintln!("hwtest: {} tests again with two GPUs", again.len());
+            let exact = |name: &String| ["--ground", "lab", "--exact", name].map(str::to_owned).to_vec();
+            run.merge(self.boot(2, &again.iter().map(exact).collect::<Vec<_>>())?);
+        }
+        Ok(run)
+    }
+
+    /// One boot that runs the suite once for each set of arguments.
+    fn boot(&self, gpus: usize, arguments: &[Vec<String>]) -> Result<Run> {
+        let accel = accelerator(self.options, self.tools, self.kernel)?;
+        let gpus = self.options.gpus_of(self.vendor, gpus);
+        let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
+        // Tests of huge pages need some; the kernel finds them best while its memory is whole.
+        spec.append.push("hugepages=8".into());
+        for arguments in arguments {
+            let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
+            add_program(&mut spec, self.workspace, &wanted, self.conditions)?;
+        }
+        let mut collector = Collector::default();
+        let mut output = VecDeque::new();
+        let mut report = boot(self.tools, &spec, &mut |message| match message {
+            Message::Results(_, bytes) => collector.push(bytes).iter().for_each(show),
+            Message::Stdout(_, bytes) | Message::Stderr(_, bytes) => remember(&mut output, bytes),
+            _ => {}
+        })?;
+        collector.finish();
+        report.forgive(&collector.expected_log);
+        let mut trouble = super::unreadable(&collector);
+        let failed = collector.results.iter().any(|result| result.outcome == Outcome::Failed);
+        let disorder: Vec<String> = report.programs.iter().filter_map(|end| disorder(end, failed)).collect();
+        if !disorder.is_empty() {
+            trouble.extend(disorder);
+            trouble.push(format!("last output of the suite:\n{}", last_lines(&output)));
+        }
+        trouble.extend(report.trouble.iter().cloned());
+        trouble.extend(report.complaints.iter().map(|line| format!("the kernel complained: {line}")));
+        if !report.is_sound() {
+            trouble.push(format!("logs in {}", report.logs.display()));
+        }
+        let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
+        Ok(Run { title, results: collector.results, trouble })
+    }
+}
+
+/// What is wrong with the way the suite ended.
+fn disorder(end: &End, failures_reported: bool) -> Option<String> {
+    match end {
+        End::Exited(0 | NOTHING_TO_TEST) => None,
+        End::Exited(_) if failures_reported => None,
+        End::Exited(code) => {
+            Some(format!("the suite ended with exit code {code} without having reported a failure"))
+        }
+        end => describe_end(end).map(|text| format!("the suite {text}")),
+    }
+}
+
+/// The tests that only lacked a second GPU, once each: with several GPUs of one kind one of them is enough.
+fn for_two_gpus(results: &[TestResult]) -> Vec<String> {
+    let lacking =
+        |result: &&TestResult| result.outcome == Outcome::Skipped && result.reason == NEEDS_TWO_GPUS;
+    results.iter().filter(lacking).map(|result| result.name.clone()).collect()
+}
+
+fn show(result: &TestResult) {
+    let word = match result.outcome {
+        Outcome::Passed => "passed ",
+        Outcome::Failed => "FAILED ",
+        Outcome::Skipped => "skipped",
+    };
+    eprintln!("hwtest: {word} {} ({} ms)", result.name, result.ms);
+}
+
+/// Keeps the last pieces of the output.
+fn remember(output: &mut VecDeque<Vec<u8>>, bytes: &[u8]) {
+    const KEPT: usize = 64;
+    if output.len() == KEPT {
+        output.pop_front();
+    }
+    output.push_back(bytes.to_vec());
+}
+
+fn last_lines(output: &VecDeque<Vec<u8>>) -> String {
+    let bytes: Vec<u8> = output.iter().flatten().copied().collect();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+/// `7.3.4+deb13-amd64` → `7.3.4`.
+fn short(release: &str) -> &str {
+    release.split(['+', '-']).next().unwrap_or(release)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tests_that_lacked_a_gpu_are_run_again() {
+        let result = |name: &str, outcome, reason: &str| TestResult {
+            name: name.into(),
+            outcome,
+            reason: reason.into(),
+            ms: 0,
+        };
+        let results = [
+            result("a", Outcome::Passed, ""),
+            result("b", Outcome::Skipped, NEEDS_TWO_GPUS),
+            result("c", Outcome::Skipped, "for amdgpu only"),
+            result("d", Outcome::Failed, NEEDS_TWO_GPUS),
+        ];
+        assert_eq!(for_two_gpus(&results), ["b"]);
+    }
+
+    #[test]
+    fn ends_without_a_reported_failure_are_disorder() {
+        assert_eq!(disorder(&End::Exited(0), false), None);
+        assert_eq!(disorder(&End::Exited(2), false), None);
+        assert_eq!(disorder(&End::Exited(101), true), None);
+        assert!(disorder(&End::Exited(101), false).unwrap().contains("101"));
+        assert!(disorder(&End::Signaled(11), true).unwrap().contains("SIGSEGV"));
+        assert!(disorder(&End::Unknown, true).is_some());
+    }
+
+    #[test]
+    fn the_last_lines_of_the_output_are_kept() {
+        let mut output = VecDeque::new();
+        for number in 0..100 {
+            remember(&mut output, format!("line {number}\n").as_bytes());
+        }
+        let text = last_lines(&output);
+        assert!(text.ends_with("line 99") && text.lines().count() == SHOWN_LINES, "{text}");
+        assert_eq!(short("7.3.4+deb13-amd64"), "7.3.4");
+    }
+}

@@ -1,0 +1,204 @@
+//! What to boot, what came of it, and the steps from one to the other.
+
+use super::attempt::Attempt;
+use super::cache::Cache;
+use super::device::{self, DeviceOptions};
+use super::initramfs::{self, GuestFile, ModuleSet};
+use super::kernel::Kernel;
+use super::qemu::{Accel, Qemu};
+use super::vendor::Gpus;
+use anyhow::{Context, Result};
+use guest_init::{Job, Message, Module, Program, Shell};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The tools of every boot.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    pub(crate) cache: Cache,
+    pub(crate) qemu: Qemu,
+    /// The guest's first process.
+    pub(crate) init: PathBuf,
+    /// The device model.
+    pub(crate) vgpu: Option<PathBuf>,
+}
+
+impl Tools {
+    /// The device model, which boots with GPUs need.
+    pub(crate) fn vgpu(&self) -> Result<&Path> {
+        self.vgpu.as_deref().context("this boot has GPUs but no device model was built")
+    }
+}
+
+/// What to boot and what to run in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) kernel: Kernel,
+    pub(crate) accel: Accel,
+    pub(crate) gpus: Vec<Gpus>,
+    pub(crate) device: DeviceOptions,
+    pub(crate) programs: Vec<Program>,
+    pub(crate) files: Vec<GuestFile>,
+    pub(crate) shell: Option<Shell>,
+    /// Processor model; by default one that allows peer-to-peer between GPUs when there are several.
+    pub(crate) cpu: Option<String>,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: Option<u32>,
+    /// Words added to the kernel's command line.
+    pub(crate) append: Vec<String>,
+    /// Parameters added for a driver's module.
+    pub(crate) parameters: Vec<String>,
+    /// For the kernel to reach the first process, and again for the drivers to bind.
+    pub(crate) boot_wait: Duration,
+    /// Kernel log lines with these texts are no complaints.
+    pub(crate) expected: Vec<String>,
+}
+
+/// How one program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(i32),
+    Signaled(i32),
+    /// With what its threads were doing.
+    TimedOut(String),
+    NotStarted(String),
+    /// The guest did not get to its end.
+    Unknown,
+}
+
+/// What happened in a boot.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// In the order of the job.
+    pub(crate) programs: Vec<End>,
+    /// Why the boot as a whole is not to be trusted; empty when all is well.
+    pub(crate) trouble: Vec<String>,
+    /// Kernel log lines that nobody expected.
+    pub(crate) complaints: Vec<String>,
+    pub(crate) logs: PathBuf,
+    /// Milliseconds from the kernel's start to the first process, and to the first program.
+    pub(crate) ready_ms: Option<u64>,
+    pub(crate) prepared_ms: Option<u64>,
+    /// From the start of QEMU to the first program, on the host's clock.
+    pub(crate) to_first_program: Option<Duration>,
+    /// Boots that were needed.
+    pub(crate) attempts: u32,
+}
+
+impl Report {
+    /// Whether guest, drivers and device model behaved; says nothing about the programs.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.trouble.is_empty() && self.complaints.is_empty()
+    }
+
+    /// Takes back complaints that a test announced: lines that hold one of these texts.
+    pub(crate) fn forgive(&mut self, expected: &[String]) {
+        self.complaints.retain(|line| !expected.iter().any(|text| line.contains(text)));
+    }
+}
+
+/// Boots and runs the job, handing every message to `sink`. A boot that never reached the first process is tried
+/// once more: nothing has run yet, and on an overloaded host such boots happen.
+pub(crate) fn run(tools: &Tools, spec: &Spec, sink: &mut dyn FnMut(&Message)) -> Result<Report> {
+    let first = run_once(tools, spec, sink)?;
+    if first.ready_ms.is_some() {
+        return Ok(first);
+    }
+    for line in &first.trouble {
+        eprintln!("lab: {line}");
+    }
+    eprintln!(
+        "lab: the kernel did not reach its first process; booting once more (logs: {})",
+        first.logs.display()
+    );
+    let mut second = run_once(tools, spec, sink)?;
+    second.attempts = 2;
+    Ok(second)
+}
+
+/// [`run`] without a second attempt.
+pub(crate) fn run_once(tools: &Tools, spec: &Spec, sink: &mut dyn FnMut(&Message)) -> Result<Report> {
+    let folder =
+        tempfile::Builder::new().prefix("lab-").tempdir().context("cannot make a folder for sockets")?;
+    let image = write_image(tools, spec, folder.path())?;
+    Attempt::start(tools, spec, folder.path(), &image)?.follow(sink)
+}
+
+fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
+    let drivers: Vec<&str> = spec.gpus.iter().map(|gpus| gpus.vendor.module()).collect();
+    let modules = ModuleSet::load(&tools.cache, &spec.kernel, &drivers)?;
+    let job = job(spec, &modules.names);
+    let mut files = spec.files.clone();
+    for gpus in &spec.gpus {
+        let firmware = folder.join(format!("firmware-{}", gpus.vendor));
+        fs::create_dir_all(&firmware)?;
+        device::write_firmware(tools.vgpu()?, gpus.vendor, &firmware)?;
+        files.push(GuestFile { host: firmware.join("lib/firmware"), guest: "/lib/firmware".into() });
+    }
+    let image = folder.join("initramfs");
+    initramfs::write(&image, &tools.init, &job, &modules, &files)?;
+    Ok(image)
+}
+
+fn job(spec: &Spec, modules: &[String]) -> Job {
+    let module = |name: &String| {
+        let mut words = Vec::new();
+        if let Some(gpus) = spec.gpus.iter().find(|gpus| gpus.vendor.module() == name) {
+            words.push(gpus.vendor.parameters().to_owned());
+            words.extend(spec.parameters.iter().cloned());
+        }
+        Module { file: format!("{name}.ko"), parameters: words.join(" ") }
+    };
+    Job {
+        modules: modules.iter().map(module).collect(),
+        render_nodes: spec.gpus.iter().map(|gpus| gpus.count).sum(),
+        render_wait_ms: spec.boot_wait.as_millis() as u64 / 2,
+        programs: spec.programs.clone(),
+        shell: spec.shell.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::kernel::Release;
+    use crate::lab::vendor::Vendor;
+
+    #[test]
+    fn only_the_drivers_get_parameters_and_every_gpu_is_waited_for() {
+        let spec = Spec {
+            kernel: Kernel {
+                release: Release::parse("7.3.4-amd64").unwrap(),
+                image: "/k".into(),
+                modules: "/m".into(),
+                linked: false,
+            },
+            accel: Accel::Tcg,
+            gpus: vec![
+                Gpus { vendor: Vendor::Intel, count: 2, profile: String::new() },
+                Gpus { vendor: Vendor::Amd, count: 1, profile: String::new() },
+            ],
+            device: DeviceOptions::default(),
+            programs: Vec::new(),
+            files: Vec::new(),
+            shell: None,
+            cpu: None,
+            cpus: 2,
+            memory_mib: None,
+            append: Vec::new(),
+            parameters: vec!["extra=1".into()],
+            boot_wait: Duration::from_secs(60),
+            expected: Vec::new(),
+        };
+        let job = job(&spec, &["drm", "xe", "amdgpu"].map(str::to_owned));
+        let parameters: Vec<&str> = job.modules.iter().map(|module| module.parameters.as_str()).collect();
+        assert_eq!(parameters[0], "");
+        assert!(parameters[1].contains("probe_display=0") && parameters[1].ends_with("extra=1"));
+        assert!(parameters[2].contains("fw_load_type=0"));
+        assert_eq!(
+            (job.modules[1].file.as_str(), job.render_nodes, job.render_wait_ms),
+            ("xe.ko", 3, 30_000)
+        );
+    }
+}

@@ -250,6 +250,22 @@ fn huge_pages_move_whole_and_stay_huge() {
 }
 
 #[test]
+fn huge_pages_stay_huge_where_small_pages_were_before() {
+    let Some((space, vram)) = simulated(MB2) else { return };
+    let (small, huge) = (Memory::filled(MB2), Memory::huge(MB2));
+    if !huge.is_huge() {
+        return skipped("the system gave no huge page");
+    }
+    for _ in 0..3 {
+        space.migrate_to_devmem(&vram, small.range(), &MigrateOptions::new()).unwrap();
+        small.check();
+        space.migrate_to_devmem(&vram, huge.range(), &MigrateOptions::new()).unwrap();
+        huge.check();
+        assert!(huge.is_huge());
+    }
+}
+
+#[test]
 fn part_of_a_huge_page_moves_alone() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::huge(MB2);

@@ -213,8 +213,7 @@ impl State {
             }
             QueueId::Scheduled(number) => {
                 if let Some(queue) = self.scheduler.queue_mut(number) {
-                    queue.ring.write =
-                        if queue.sdma.is_some() { value / 4 } else { value % queue.ring.size };
+                    queue.ring.write = if queue.sdma.is_some() { value / 4 } else { value % queue.ring.size };
                 }
             }
         }

@@ -249,6 +249,8 @@ fn memory_can_be_limited() {
     assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 1024);
     b.arm(Kind::MemoryLimit, 0, 128);
     assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 128);
+    assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 128, "asked again");
+    b.gpu.reset();
     assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 1024);
 }
 

@@ -174,15 +174,15 @@ impl Task {
                 claim.placed(*range, outcome);
             }
         }
+        // What the function captured is let go of before anybody hears of the end.
+        let on_progress = lock(&self.on_progress).take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(on_progress)));
         let outcome = merged(&mut parts);
         let mut state = self.state();
         state.phase = Phase::Finished(state.end.take().map_or(Ok(outcome), Err));
         let waker = state.waker.take();
         drop(state);
         self.finished.notify_all();
-        // What the function captured is let go of with the request, not with the handle.
-        let on_progress = lock(&self.on_progress).take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(on_progress)));
         if let Some(waker) = waker {
             // An executor's panic is its own.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));

@@ -1,1 +1,9 @@
+//! The prefetcher on simulated devices whose calls are seen, and held back at will.
 
+mod coalescing;
+mod ending;
+mod gate;
+mod order;
+mod queue;
+mod share;
+mod waiting;

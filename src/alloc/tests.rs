@@ -87,10 +87,16 @@ struct Model {
 impl Model {
     fn add(&mut self, memory: NonNull<[u8]>, layout: Layout) -> usize {
         assert!(memory.len() >= layout.size());
-        assert_eq!(memory.cast::<u8>().as_ptr() as usize % layout.align(), 0, "aligned to {}", layout.align());
+        assert_eq!(
+            memory.cast::<u8>().as_ptr() as usize % layout.align(),
+            0,
+            "aligned to {}",
+            layout.align()
+        );
         let start = memory.cast::<u8>().as_ptr() as usize;
         for other in self.live.values().filter(|other| other.layout.size() > 0 && layout.size() > 0) {
-            let (from, to) = (other.start.as_ptr() as usize, other.start.as_ptr() as usize + other.layout.size());
+            let (from, to) =
+                (other.start.as_ptr() as usize, other.start.as_ptr() as usize + other.layout.size());
             assert!(start + memory.len() <= from || start >= to, "overlaps {other:?}");
         }
         self.last += 1;
@@ -184,7 +190,8 @@ fn large_memory_starts_on_two_mebibytes_and_pages_are_not_shared() {
 fn empty_blocks_are_unmapped_but_one_of_each_size() {
     let alloc = SvmAlloc::new();
     let half = 1 << 20;
-    let many: std::vec::Vec<_> = (0..10).map(|_| Vec::<u8, _>::with_capacity_in(half, alloc.clone())).collect();
+    let many: std::vec::Vec<_> =
+        (0..10).map(|_| Vec::<u8, _>::with_capacity_in(half, alloc.clone())).collect();
     assert_eq!(alloc.usage(), Usage { mapped: 10 << 20, used: 10 << 20, allocations: 10 });
     drop(many);
     assert_eq!(alloc.usage(), Usage { mapped: 2 << 20, used: 0, allocations: 0 });

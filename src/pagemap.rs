@@ -55,6 +55,7 @@
 //!   with `MADV_DONTFORK`.
 //! * A touch that cannot be resolved raises `SIGBUS`, as in the kernel; the page then keeps raising it until a later migration
 //!   succeeds, where the kernel tries again on each touch.
+//! * Core dumps and debuggers do not see device pages.
 //! * A thread that runs into a timeslice sleeps; the kernel makes it spin.
 //! * A range that another userfaultfd has is refused (`EBUSY`), and no other one can have a range while a device has part
 //!   of it.

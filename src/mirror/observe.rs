@@ -1,6 +1,6 @@
 //! Looking at the pages before and after a prefetch, and trying once more what stayed behind.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::outcome::{Observe, Outcome, push_merged};
 use crate::populate;
 use crate::range::{PageRange, SIZE_2M};
@@ -54,6 +54,8 @@ impl Scratch {
         match space.prefetch(range, target) {
             Ok(()) => {}
             Err(error) if stops_at_one_mapping(&error) => self.prefetch_by_mapping(space, range, target)?,
+            // xe, when the range does not fit in VRAM and its end evicts its beginning: what fits is there.
+            Err(error) if target.is_vram() && error.errno() == Some(Errno::EAGAIN) => {}
             Err(error) => return Err(error),
         }
         let mut tally = self.look(range, target)?;

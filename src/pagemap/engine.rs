@@ -71,6 +71,8 @@ pub(crate) struct Start {
     pub(crate) uffd: Uffd,
     pub(crate) slots: Slots,
     pub(crate) doorbell: OwnedFd,
+    /// `/proc/self/pagemap`, if it may be opened.
+    pub(crate) pagemap: Option<OwnedFd>,
     pub(crate) page: u64,
 }
 
@@ -79,6 +81,7 @@ struct Engine {
     uffd: Uffd,
     slots: Slots,
     doorbell: OwnedFd,
+    pagemap: Option<OwnedFd>,
     page: u64,
     shift: u32,
     /// The stack of this thread.

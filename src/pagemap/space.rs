@@ -13,7 +13,7 @@ use super::engine::uffd::{Faults, OpenFailure, REQUIRED, Uffd};
 use super::engine::{self, Start};
 use super::failure::error;
 use super::vma::{Maps, Vma};
-use super::{capabilities, fork};
+use super::{capabilities, fork, vma};
 use crate::channel::ProcessGuard;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::page_size;
@@ -83,7 +83,13 @@ impl Space {
         // SAFETY: `Inner` keeps the line until the engine's thread has ended, or leaks it.
         let slots = unsafe { line.slots() };
         fork::install()?;
-        let start = Start { uffd, slots, doorbell: bell, page: page_size() };
+        let start = Start {
+            uffd,
+            slots,
+            doorbell: bell,
+            pagemap: vma::open_proc("/proc/self/pagemap").ok(),
+            page: page_size(),
+        };
         let thread = engine::thread::spawn(start)
             .map_err(|io| Error::new(ErrorKind::OutOfMemory, "pthread_create").because(io.to_string()))?;
         let inner = Arc::new(Inner {

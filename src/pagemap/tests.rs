@@ -18,6 +18,7 @@ mod heap;
 mod mappings;
 mod memory;
 mod pressure;
+mod races;
 mod rules;
 mod sequences;
 mod stress;
@@ -40,12 +41,18 @@ fn space_with(kernel_touch: KernelTouch) -> Option<Space> {
     match Space::open(kernel_touch) {
         Ok(space) => Some(space),
         Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
-            let test = std::thread::current().name().unwrap_or("?").to_owned();
-            eprintln!("SKIPPED {test}: {error}");
+            skipped(&error.to_string());
             None
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Says so where the test harness does not swallow it.
+fn skipped(why: &str) {
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
 }
 
 /// A space and one region of it.
@@ -73,8 +80,8 @@ fn run_alone(path: &str, signal: i32) -> bool {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     let output = command.args([test, "--exact", "--nocapture"]).env(MARK, test).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    if text.contains("SKIPPED") {
-        eprintln!("{text}");
+    if let Some(line) = text.lines().find(|line| line.starts_with("SKIPPED")) {
+        skipped(line);
         return false;
     }
     eprintln!("{text}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drm_pagemap::Errno;
 use drm_pagemap::doctor::Verdict;
 
-use crate::examined::expect;
+use crate::examined::{compare, expect};
 use crate::machine::{Machine, Opens};
 use crate::nodes::{KfdNode, NamedNode};
 
@@ -78,7 +78,8 @@ fn amd(release: &str, gpus: &[Gpu], change: impl FnOnce(&mut KfdNode)) -> Machin
 
 #[test]
 fn an_mi200_with_xnack() {
-    expect("amd_good", &amd("7.3.4", &[MI200], |kfd| kfd.xnack = true), &[Verdict::Yes]);
+    let report = expect("amd_good", &amd("7.3.4", &[MI200], |kfd| kfd.xnack = true), &[Verdict::Yes]);
+    compare("amd_good_full", &format!("{report:#}"));
 }
 
 #[test]

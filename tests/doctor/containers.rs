@@ -27,6 +27,7 @@ fn no(name: &str, machine: &Machine) {
 fn not_in_the_group() {
     no("group_missing", &denied().file("/etc/group", "render:x:993:\nalice:x:1000:\n"));
     no("group_since_login", &denied());
+    no("user_without_name", &denied().file("/etc/passwd", ""));
     no("group_without_name", &denied().file("/etc/group", "alice:x:1000:\n"));
 }
 

@@ -6,7 +6,7 @@ use drm_pagemap::{Buffer, ErrorKind, Location, PageRange};
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, filled};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test { name: "advice/given_and_taken_back", needs: &[Need::Advice], run: given_and_taken_back },
     Test { name: "advice/nested_guards_restore", needs: &[Need::Advice], run: nested_guards_restore },
     Test { name: "advice/nothing_advised_is_refused", needs: &[], run: nothing_advised_is_refused },

@@ -10,7 +10,7 @@ use drm_pagemap::{Cause, ErrorKind, Gpu};
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, filled};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test { name: "faults/xe_unplugged", needs: &[Need::Xe, Need::Simulated], run: xe_unplugged },
     Test { name: "faults/xe_wedged", needs: &[Need::Xe, Need::Simulated], run: xe_wedged },
     Test { name: "faults/xe_integrated", needs: &[Need::Xe, Need::Simulated], run: xe_integrated },

@@ -10,7 +10,7 @@ use crate::harness::{Context, Need, Stop, Test, TestResult};
 use crate::mapping::Mapping;
 use crate::placement::{assert_intact, device_bytes, fill, word_at};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test { name: "memory_kinds/shared_anonymous", needs: &[Need::Vram], run: shared_anonymous },
     Test { name: "memory_kinds/shared_file", needs: &[Need::Vram], run: shared_file },
     Test { name: "memory_kinds/private_file", needs: &[Need::Vram], run: private_file },

@@ -8,7 +8,7 @@ use drm_pagemap::{Buffer, Location};
 use crate::harness::{Context, Need, Test, TestResult, overcommitted};
 use crate::placement::{device_bytes, word_at};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "pressure/more_data_than_vram",
         needs: &[Need::Vram, Need::Overcommit],

@@ -146,9 +146,9 @@ fn membership(facts: &Facts<'_>, path: &str, status: &FileStatus) -> String {
         }
         _ => {}
     }
-    let Ok(ids) = &process.ids else { return format!("run as a member of group {group}") };
-    let user = process.user_name(ids.user);
-    if process.is_listed_member(ids.user, status.gid) {
+    let user = process.ids.as_ref().ok().and_then(|ids| Some((ids.user, process.named_user(ids.user)?)));
+    let Some((uid, user)) = user else { return format!("run as a user who is in group {group}") };
+    if process.is_listed_member(uid, status.gid) {
         return format!(
             "{user} is in group {group} since after this session began: log in again (or now: newgrp {group})"
         );

@@ -87,8 +87,11 @@ impl Process {
     }
 
     pub(in crate::doctor) fn user_name(&self, uid: u32) -> String {
-        let named = self.users.iter().find(|(_, id)| *id == uid);
-        named.map_or_else(|| uid.to_string(), |(name, _)| name.clone())
+        self.named_user(uid).map_or_else(|| uid.to_string(), str::to_owned)
+    }
+
+    pub(in crate::doctor) fn named_user(&self, uid: u32) -> Option<&str> {
+        self.users.iter().find(|(_, id)| *id == uid).map(|(name, _)| name.as_str())
     }
 
     /// Whether the group database has the user as a member, whatever this session was started with.

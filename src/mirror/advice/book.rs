@@ -60,11 +60,13 @@ impl AdviceBook {
     pub(in crate::mirror) fn reset(&self, space: &Space, range: PageRange) -> Result<()> {
         let mut pages = self.lock();
         let inside = |entry: &Entry| range.contains_range(entry.range);
-        let (gone, left) = std::mem::take(&mut pages.entries).into_iter().partition(inside);
+        let (gone, left): (Vec<Entry>, _) = std::mem::take(&mut pages.entries).into_iter().partition(inside);
         pages.entries = left;
-        let gone: Vec<Entry> = gone;
-        gone.iter()
-            .fold(Ok(()), |result, entry| result.and(pages.restore(space, entry.range, &entry.settings)))
+        let mut result = Ok(());
+        for entry in gone {
+            result = result.and(pages.restore(space, entry.range, &entry.settings));
+        }
+        result
     }
 }
 

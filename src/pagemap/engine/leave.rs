@@ -185,7 +185,18 @@ impl Engine {
         let node = self.table[index];
         debug_assert!(node.device.is_empty());
         self.stirred = true;
-        self.end_registration(node.start, self.bytes(node.pages));
+        let mut mapped = Mask::first(node.pages);
+        let mut at = 0;
+        while let Some(run) = node.gone.next_run(at, node.pages) {
+            at = run.end;
+            mapped.clear(run);
+        }
+        at = 0;
+        while let Some(run) = mapped.next_run(at, node.pages) {
+            at = run.end;
+            self.end_registration(node.start + self.bytes(run.start), self.bytes(run.end - run.start));
+        }
+        self.uffd.wake(node.start, self.bytes(node.pages));
         self.unlink(index);
         self.table.remove(index);
         if node.staging != NIL {
@@ -226,7 +237,7 @@ impl Engine {
     }
 
     /// Gives a window up: touching its pages raises `SIGBUS` from now on.
-    pub(super) fn abandon(&mut self, index: u32, _why: Errno) {
+    pub(super) fn abandon(&mut self, index: u32) {
         let mut round = 0;
         while let Some(run) = self.table[index].device.next_run(0, self.table[index].pages) {
             let at = self.table[index].start + self.bytes(run.start);
@@ -316,11 +327,8 @@ impl Engine {
     fn scrap(&mut self, at: u64) {
         let Ok(scratch) = self.scratch_address() else { return };
         let mut round = 0;
-        loop {
-            match self.uffd.move_pages(scratch, at, self.page) {
-                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
-                _ => break,
-            }
+        while let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
+            self.let_mappings_settle(round);
             round += 1;
         }
         self.empty_scratch();
@@ -347,7 +355,7 @@ impl Engine {
     /// Brings all of a range back, or all of it that belongs to `region`.
     ///
     /// Honours timeslices as the kernel's explicit way does (`drm_gpusvm_range_evict`): waits for the end, at most a second.
-    pub(super) fn to_ram(&mut self, work: &mut Work, start: u64, end: u64, region: u32) -> Step {
+    pub(super) fn bring_back(&mut self, work: &mut Work, start: u64, end: u64, region: u32) -> Step {
         self.settle(work);
         let mut at = work.progress.cursor.max(start);
         while let Some(index) = self.table.overlapping(at, end) {

@@ -1,7 +1,11 @@
 //! The way into device memory: `drm_pagemap_migrate_to_devmem`.
 
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+
 use super::mask::Mask;
 use super::node::{Node, State};
+use super::pool::is_huge;
 use super::request::{Collect, Cut, Failure, Populate, Reply, Why};
 use super::step::{Step, Work};
 use super::{Engine, now, sleep_for};
@@ -91,8 +95,8 @@ impl Engine {
             && !node.is_copied()
         {
             return match self.make_room(work, p, node.pages) {
-                Err(step) => step,
-                Ok(base) => {
+                ControlFlow::Break(step) => step,
+                ControlFlow::Continue(base) => {
                     self.transfer(work, p, index, base);
                     Step::Again
                 }
@@ -114,8 +118,8 @@ impl Engine {
         }
         let pages = ((end - at) >> self.shift) as u32;
         let base = match self.make_room(work, p, pages) {
-            Ok(base) => base,
-            Err(step) => return step,
+            ControlFlow::Continue(base) => base,
+            ControlFlow::Break(step) => return step,
         };
         // Evicting lets events in, and other windows with them.
         if self.table.overlapping(at, end).is_some() {
@@ -158,26 +162,26 @@ impl Engine {
     }
 
     /// Allocates device memory, evicting the oldest windows one step at a time.
-    fn make_room(&mut self, work: &mut Work, p: &Populate, pages: u32) -> Result<u32, Step> {
+    fn make_room(&mut self, work: &mut Work, p: &Populate, pages: u32) -> ControlFlow<Step, u32> {
         let (at, end) = (work.progress.cursor.max(p.start), p.end);
         let Some(region) = self.region_mut(p.region) else {
-            return Err(self.stop(work, p, at, end, Errno::ENODEV, Why::Removed));
+            return ControlFlow::Break(self.stop(work, p, at, end, Errno::ENODEV, Why::Removed));
         };
         if region.injection.allocation.strikes() {
-            return Err(self.stop(work, p, at, end, Errno::ENOSPC, Why::Injected));
+            return ControlFlow::Break(self.stop(work, p, at, end, Errno::ENOSPC, Why::Injected));
         }
         let windows = region.windows;
         if let Some(base) = region.blocks.as_mut().and_then(|blocks| blocks.take(pages)) {
             work.stubborn = 0;
-            return Ok(base);
+            return ControlFlow::Continue(base);
         }
         let Some(victim) = self.oldest_evictable(p.region).filter(|_| work.stubborn < windows) else {
-            return Err(self.stop(work, p, at, end, Errno::ENOSPC, Why::Full));
+            return ControlFlow::Break(self.stop(work, p, at, end, Errno::ENOSPC, Why::Full));
         };
         let (progress, pending) = (work.progress, work.pending);
         let step = self.evict_window(work, victim);
         (work.progress, work.pending) = (progress, pending);
-        Err(match step {
+        ControlFlow::Break(match step {
             Step::Done(Reply::Stopped(..)) => {
                 // As TTM does: one that will not go is no reason not to try the next.
                 work.stubborn += 1;
@@ -187,6 +191,20 @@ impl Engine {
             Step::Done(_) => Step::Again,
             other => other,
         })
+    }
+
+    /// Makes a whole block fit for the huge page at `start`, if there is one.
+    fn prepare_block(&mut self, region: u32, base: u32, pages: u32, start: u64) {
+        let (offset, whole) = (self.bytes(base), self.bytes(pages) == SIZE_2M);
+        let pagemap = self.pagemap.as_ref().map(|fd| fd.as_fd());
+        let Some(region) = self.regions.iter_mut().flatten().find(|r| r.id == region) else { return };
+        let (Some(pool), Some(blocks)) = (&region.pool, &mut region.blocks) else { return };
+        if whole && blocks.is_used(base) && is_huge(pagemap, start, self.page) {
+            // If it fails, a huge page is split on its way in, or the move tells why it cannot be.
+            let _ = pool.renew(&self.uffd, offset);
+        }
+        // Until it is known to be one huge page.
+        blocks.set_used(base, true);
     }
 
     fn give_pages(&mut self, region: u32, base: u32, pages: u32) {
@@ -223,6 +241,7 @@ impl Engine {
             }
         };
         let id = self.table[index].id(index);
+        self.prepare_block(p.region, base, pages, start);
         let refused = self.move_in(index, p);
         let raced =
             self.table.find(id).is_none() || self.table[index].leave || self.table[index].start != start;
@@ -230,13 +249,21 @@ impl Engine {
             Ok(refused) if !raced => refused,
             failed => {
                 self.count(p.region, |c| c.rollbacks += 1);
-                self.undo(index);
+                if self.table.find(id).is_some() {
+                    self.undo(index);
+                }
                 return Err(failed.err().filter(|_| !raced).unwrap_or(fail(Errno::EBUSY, Why::Raced)));
             }
         };
-        let region = self.region(p.region);
-        let pool = region.and_then(|region| region.pool.as_ref());
-        let present = pool.map_or(Mask::EMPTY, |pool| pool.present(self.bytes(base), pages, self.page));
+        let pagemap = self.pagemap.as_ref().map(|fd| fd.as_fd());
+        let pool = self.region(p.region).and_then(|region| region.pool.as_ref());
+        let (present, huge) = pool
+            .map_or((Mask::EMPTY, false), |pool| pool.present(pagemap, self.bytes(base), pages, self.page));
+        if huge && self.bytes(pages) == SIZE_2M {
+            if let Some(blocks) = self.region_mut(p.region).and_then(|region| region.blocks.as_mut()) {
+                blocks.set_used(base, false);
+            }
+        }
         let node = &mut self.table[index];
         node.present = present;
         node.request = if p.collect == Collect::Request { serial } else { 0 };
@@ -293,6 +320,9 @@ impl Engine {
         let (mut pinned, delay) = injection.unwrap_or_default();
         let (mut done, mut refused, mut round, mut emptied) = (0, 0, 0, u32::MAX);
         while done < pages {
+            if !delay.is_zero() {
+                sleep_for(delay.as_nanos() as u64);
+            }
             let stop = pinned.filter(|&page| page >= done).unwrap_or(pages).min(pages);
             let start = self.table[index].start + self.bytes(done);
             let Some(pool) = self.pool_address(index, done) else { break };
@@ -303,9 +333,6 @@ impl Engine {
             };
             self.table[index].device.set(done..done + moved);
             done += moved;
-            if !delay.is_zero() {
-                sleep_for(delay.as_nanos() as u64);
-            }
             match errno {
                 None => {}
                 Some(Errno::EAGAIN) => {
@@ -406,6 +433,7 @@ impl Engine {
         let len = self.bytes(node.pages);
         let mut round = 0;
         let mut moved = 0;
+        self.prepare_block(p.region, base, node.pages, from);
         // What happens to the addresses meanwhile does not concern the pools; it is dealt with when the window is whole.
         self.deferring = true;
         let failed = loop {

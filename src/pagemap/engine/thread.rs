@@ -24,6 +24,7 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             uffd: start.uffd,
             slots: start.slots,
             doorbell: start.doorbell,
+            pagemap: start.pagemap,
             page: start.page,
             stack,
             regions: [const { None }; super::MAX_REGIONS],
@@ -74,8 +75,10 @@ fn own_stack() -> (u64, u64) {
 /// The stack of the calling thread, as `[low, high)`.
 pub(crate) fn stack_of_this_thread() -> Result<(u64, u64), Errno> {
     let mut attr = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: without preconditions.
+    let this = unsafe { libc::pthread_self() };
     // SAFETY: the attributes of the calling thread are written into `attr`.
-    let result = unsafe { libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) };
+    let result = unsafe { libc::pthread_getattr_np(this, attr.as_mut_ptr()) };
     if result != 0 {
         return Err(Errno::from_raw(result));
     }

@@ -223,10 +223,8 @@ fn memory_that_is_unmapped_releases_the_allocation() {
 fn each_operation_may_fail_on_the_way_in_and_nothing_has_changed() {
     let Some((space, card, pagemap)) = card() else { return };
     let memory = Memory::filled(MB2);
-    let failures: [(fn(&mut Failures), i32); 2] =
-        [(|f| f.pfns = Trigger::ONCE, libc::EIO), (|f| f.to_devmem = Trigger::ONCE, libc::ENXIO)];
-    for (round, (fail, code)) in failures.into_iter().enumerate() {
-        card.fail(fail);
+    for (round, code) in [libc::EIO, libc::ENXIO].into_iter().enumerate() {
+        card.fail(|f| if round == 0 { f.pfns = Trigger::ONCE } else { f.to_devmem = Trigger::ONCE });
         let devmem = card.allocate(&space, &pagemap, MB2);
         let state = devmem.observe();
         let error = space.migrate_devmem(devmem, memory.range(), Duration::ZERO).unwrap_err();

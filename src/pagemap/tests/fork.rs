@@ -23,12 +23,13 @@ impl Child {
         let pid = fork();
         if pid == 0 {
             let mut byte = 0u8;
-            // SAFETY: system calls with descriptors of this process and a buffer on this stack; ends the process.
-            unsafe {
-                libc::close(go_fd);
-                libc::read(wait_fd, std::ptr::from_mut(&mut byte).cast(), 1);
-                libc::_exit(work());
-            }
+            // SAFETY: the child's copy of a descriptor that nothing in the child uses.
+            unsafe { libc::close(go_fd) };
+            // SAFETY: reads at most one byte into a local variable.
+            unsafe { libc::read(wait_fd, std::ptr::from_mut(&mut byte).cast(), 1) };
+            let code = work();
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(code) };
         }
         assert!(pid > 0);
         Self { pid, go }

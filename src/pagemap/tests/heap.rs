@@ -64,7 +64,7 @@ fn everything_may_migrate_with_kernel_touches() {
     }
     let Some(space) = space_with(KernelTouch::IfPermitted) else { return };
     if !space.capabilities().kernel_touch {
-        return eprintln!("SKIPPED everything_may_migrate: stacks cannot, without kernel touches");
+        return skipped("stacks cannot, without kernel touches");
     }
     let vram = VramRegion::new(&space, 64 * MB2).unwrap();
     churn(&space, &vram, |_| true);

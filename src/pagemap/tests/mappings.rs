@@ -22,7 +22,7 @@ fn unmapping_part_of_a_window_sends_the_rest_back() {
 
 #[test]
 fn unmapping_everything_frees_the_device_memory() {
-    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let Some((space, vram)) = simulated(3 * MB2) else { return };
     let memory = Memory::filled(3 * MB2);
     space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
     drop(memory);

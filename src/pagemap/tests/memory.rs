@@ -106,7 +106,7 @@ impl Memory {
     fn at(&self, offset: u64) -> &AtomicU8 {
         assert!(offset < self.len);
         // SAFETY: within the mapping, which lives as long as `self` and is touched through atomics only.
-        unsafe { AtomicU8::from_ptr(self.base.add(offset as usize)) }
+        unsafe { AtomicU8::from_ptr(self.base.wrapping_add(offset as usize)) }
     }
 
     pub(crate) fn get(&self, offset: u64) -> u8 {
@@ -120,7 +120,7 @@ impl Memory {
     pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset + 8 <= self.len && offset % 8 == 0);
         // SAFETY: as in `at`, and aligned.
-        unsafe { AtomicU64::from_ptr(self.base.add(offset as usize).cast()) }
+        unsafe { AtomicU64::from_ptr(self.base.wrapping_add(offset as usize).cast()) }
     }
 
     pub(crate) fn advise(&self, range: PageRange, advice: Advice) -> rustix::io::Result<()> {
@@ -181,8 +181,10 @@ impl Drop for Memory {
         for (start, end) in gone {
             if at < start {
                 // SAFETY: part of the test's own mapping, used no more.
-                unsafe { rustix::mm::munmap(self.base.add(at as usize).cast(), (start - at) as usize) }
-                    .unwrap();
+                unsafe {
+                    rustix::mm::munmap(self.base.wrapping_add(at as usize).cast(), (start - at) as usize)
+                }
+                .unwrap();
             }
             at = end;
         }

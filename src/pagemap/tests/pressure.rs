@@ -267,7 +267,7 @@ fn system_calls_on_device_pages_bring_them_back_with_kernel_touches() {
             assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
             let fallback = space_with(KernelTouch::IfPermitted);
             assert!(fallback.is_none_or(|space| !space.capabilities().kernel_touch));
-            return eprintln!("SKIPPED system_calls_on_device_pages_bring_them_back: {error}");
+            return skipped(&error.to_string());
         }
     };
     let vram = VramRegion::new(&space, 8 * MB2).unwrap();

@@ -128,7 +128,7 @@ fn hugetlb_memory_is_refused() {
     // SAFETY: a new mapping, which is not touched: no huge page need be set aside for it.
     let Ok(at) = (unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), MB2 as usize, prot, flags) })
     else {
-        return eprintln!("SKIPPED hugetlb_memory_is_refused: this kernel maps no hugetlb memory");
+        return skipped("this kernel maps no hugetlb memory");
     };
     let range = PageRange::new(at as u64, MB2).unwrap();
     refused(&space, &vram, range, &whole(), ErrorKind::MemoryKind, libc::EINVAL);
@@ -159,7 +159,7 @@ fn pages_pinned_for_io_are_refused_and_the_range_is_as_before() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::filled(16 * page_size());
     let Some(ring) = pin(memory.part(5, 1)) else {
-        return eprintln!("SKIPPED pages_pinned_for_io: no io_uring here");
+        return skipped("no io_uring here");
     };
     let text = refused(&space, &vram, memory.range(), &whole(), ErrorKind::Busy, libc::EBUSY);
     assert!(text.contains("pinned"), "{text}");
@@ -239,7 +239,7 @@ fn huge_pages_move_whole_and_stay_huge() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::huge(MB2);
     if !memory.is_huge() {
-        return eprintln!("SKIPPED huge_pages_move_whole: the system gave no huge page");
+        return skipped("the system gave no huge page");
     }
     assert_eq!(space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap().moved, MB2);
     assert!(!memory.is_huge());
@@ -247,6 +247,22 @@ fn huge_pages_move_whole_and_stay_huge() {
     assert!(memory.is_huge());
     assert_eq!(device_bytes(&space, memory.range()), 0);
     memory.check();
+}
+
+#[test]
+fn huge_pages_stay_huge_where_small_pages_were_before() {
+    let Some((space, vram)) = simulated(MB2) else { return };
+    let (small, huge) = (Memory::filled(MB2), Memory::huge(MB2));
+    if !huge.is_huge() {
+        return skipped("the system gave no huge page");
+    }
+    for _ in 0..3 {
+        space.migrate_to_devmem(&vram, small.range(), &MigrateOptions::new()).unwrap();
+        small.check();
+        space.migrate_to_devmem(&vram, huge.range(), &MigrateOptions::new()).unwrap();
+        huge.check();
+        assert!(huge.is_huge());
+    }
 }
 
 #[test]

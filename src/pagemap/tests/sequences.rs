@@ -76,7 +76,7 @@ impl World {
                 assert_eq!(self.memory().get(Self::offset(page)), self.model[page as usize])
             }
             Op::ToDevice { region, first, count, windows, atomicity } => {
-                self.to_device(region, first, count, windows, atomicity)
+                self.migrate_in(region, first, count, windows, atomicity)
             }
             Op::ToRam { first, count } => {
                 let range = self.memory().part(first, count);
@@ -138,7 +138,7 @@ impl World {
         self.check_accounts();
     }
 
-    fn to_device(&mut self, region: usize, first: u64, count: u64, windows: u8, atomicity: u8) {
+    fn migrate_in(&mut self, region: usize, first: u64, count: u64, windows: u8, atomicity: u8) {
         let range = self.memory().part(first, count);
         let windows = [Windows::Natural, Windows::Blocks(64 << 10), Windows::Blocks(MB2)][windows as usize];
         let atomicity = [Atomicity::Window, Atomicity::Range, Atomicity::BestEffort][atomicity as usize];
@@ -173,7 +173,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn bytes_are_what_a_plain_array_would_have(

@@ -100,7 +100,7 @@ impl KfdNode {
                 Ok(())
             }),
             abi::AMDKFD_IOC_ALLOC_MEMORY_OF_GPU => {
-                with(buffer, |arg| context.lock().allocate(kfd, arg, secondary))
+                with(buffer, |arg| context.lock().allocate(arg, secondary))
             }
             abi::AMDKFD_IOC_FREE_MEMORY_OF_GPU => {
                 with(buffer, |arg: &mut abi::FreeMemoryOfGpu| context.lock().free(*arg))

@@ -110,12 +110,7 @@ impl Objects {
 
 impl State {
     /// `ALLOC_MEMORY_OF_GPU`.
-    pub(super) fn allocate(
-        &mut self,
-        kfd: &Shared,
-        arg: &mut abi::AllocMemoryOfGpu,
-        secondary: bool,
-    ) -> Result<(), Errno> {
+    pub(super) fn allocate(&mut self, arg: &mut abi::AllocMemoryOfGpu, secondary: bool) -> Result<(), Errno> {
         let has = |flag| arg.flags & flag != 0;
         let (vram, userptr) =
             (has(abi::KFD_IOC_ALLOC_MEM_FLAGS_VRAM), has(abi::KFD_IOC_ALLOC_MEM_FLAGS_USERPTR));

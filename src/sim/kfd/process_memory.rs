@@ -37,6 +37,23 @@ impl ProcessMemory {
         Ok(Self { space, regions, events })
     }
 
+    /// Moves what moves of a part of one mapping. How many bytes of it are in the region then.
+    fn part_to_vram(&self, region: &VramRegion, part: PageRange, block: u64) -> Result<u64, Errno> {
+        let options = MigrateOptions::new()
+            .windows(Windows::Blocks(block.min(SIZE_2M)))
+            .atomicity(Atomicity::BestEffort);
+        let migrate = || self.space.migrate_to_devmem(region, part, &options).map_err(errno);
+        let mut migrated = migrate()?;
+        if migrated.refused > 0 {
+            // Unlike the kernel, the engine does not move pages that a forked process shares. Writing ends the sharing.
+            for run in self.space.placement(part).map_err(errno)?.iter().filter(|run| run.region.is_none()) {
+                let _ = self.fault_in(run.range, true);
+            }
+            migrated = migrate()?;
+        }
+        Ok(migrated.moved + migrated.already)
+    }
+
     /// Makes the pages of a run present that no device has.
     fn fault_in(&self, run: PageRange, write: bool) -> Result<(), Errno> {
         let advice = if write { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
@@ -81,18 +98,11 @@ impl Memory for ProcessMemory {
 
     fn to_vram(&self, device: usize, range: PageRange, block: u64) -> Result<u64, Errno> {
         let region = self.regions.get(&device).ok_or(Errno::ENODEV)?;
-        let options = MigrateOptions::new()
-            .windows(Windows::Blocks(block.min(SIZE_2M)))
-            .atomicity(Atomicity::BestEffort);
-        let mut migrated = self.space.migrate_to_devmem(region, range, &options).map_err(errno)?;
-        if migrated.refused > 0 {
-            // Unlike the kernel, the engine does not move pages that a forked process shares. Writing ends the sharing.
-            for run in self.space.placement(range).map_err(errno)?.iter().filter(|run| run.region.is_none()) {
-                let _ = self.fault_in(run.range, true);
-            }
-            migrated = self.space.migrate_to_devmem(region, range, &options).map_err(errno)?;
-        }
-        Ok(migrated.moved + migrated.already)
+        // The engine moves within one mapping at a time, and what the driver sees as one may be several.
+        let mut map = VmaMap::new();
+        map.read(range).map_err(errno)?;
+        let parts = map.within(range).filter_map(|vma| vma.range().intersection(range));
+        parts.map(|part| self.part_to_vram(region, part, block)).sum()
     }
 
     fn to_system(&self, range: PageRange) -> Result<(), Errno> {

@@ -27,6 +27,8 @@ pub(super) struct Pagemap {
     /// Made with the first VM in fault mode, as the driver's.
     region: OnceLock<VramRegion>,
     purgeable: Mutex<Vec<Weak<Object>>>,
+    /// How many times pages were sent back to make room.
+    evictions: AtomicU64,
 }
 
 impl Pagemap {
@@ -70,6 +72,10 @@ impl Pagemap {
         objects.iter().any(|object| object.purge_if_not_needed())
     }
 
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
     pub(super) fn give_back(&self, bytes: u64) {
         self.objects.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -79,7 +85,10 @@ impl Pagemap {
         while self.used() + bytes > self.bytes && self.purge_one() {}
         let over = (self.used() + bytes).saturating_sub(self.bytes);
         match self.region.get() {
-            Some(region) if over > 0 => region.evict(over).map(|_| ()).map_err(|error| errno_of(&error))?,
+            Some(region) if over > 0 => {
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+                region.evict(over).map(|_| ()).map_err(|error| errno_of(&error))?;
+            }
             _ => {}
         }
         if self.used() + bytes <= self.bytes { Ok(()) } else { Err(Errno::ENOSPC) }
@@ -175,6 +184,7 @@ impl XeGpu {
                     objects: AtomicU64::new(0),
                     region: OnceLock::new(),
                     purgeable: Mutex::new(Vec::new()),
+                    evictions: AtomicU64::new(0),
                 })
             });
             Self {

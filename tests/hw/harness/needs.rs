@@ -8,7 +8,7 @@ use drm_pagemap::{Device, Driver, Gpu};
 const SLACK: u64 = 512 << 20;
 
 /// How much data overcommits the VRAM of a device: half as much again.
-pub fn overcommitted(gpu: &Gpu) -> u64 {
+pub(crate) fn overcommitted(gpu: &Gpu) -> u64 {
     let size = gpu.vram_regions()[0].size();
     (size + size / 2).next_multiple_of(SIZE_2M)
 }
@@ -23,7 +23,7 @@ fn available_memory() -> u64 {
 
 /// A need; a case whose device lacks one is ignored with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The driver is xe.
     Xe,
     /// The driver is amdgpu with KFD.
@@ -44,7 +44,7 @@ pub enum Need {
 
 impl Need {
     /// Why the device does not have it, or `None` when it does.
-    pub fn lacking(self, gpus: &[Gpu]) -> Option<String> {
+    pub(crate) fn lacking(self, gpus: &[Gpu]) -> Option<String> {
         let gpu = gpus.first()?;
         match self {
             Self::Xe => (gpu.driver() != Driver::Xe).then(|| "for xe only".to_owned()),

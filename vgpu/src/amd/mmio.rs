@@ -64,10 +64,13 @@ pub fn read(core: &Core, state: &mut State, address: u32) -> u32 {
             let index = state.registers.get(at::PCIE_INDEX2);
             *state.network.entry(index).or_default()
         }
-        Some(Hook::MemorySize) => match core.board.strike(&[Kind::MemoryLimit], &[]) {
-            Some(strike) => strike.value.clamp(1, value),
-            None => value,
-        },
+        Some(Hook::MemorySize) => {
+            // The driver asks several times and must hear the same, until a reset.
+            if let Some(strike) = core.board.strike(&[Kind::MemoryLimit], &[]) {
+                state.registers.set(address, strike.value.clamp(1, value));
+            }
+            state.registers.get(address)
+        }
         Some(Hook::Clock { high }) => (core.clock() >> if high { 32 } else { 0 }) as u32,
         Some(Hook::Queue) => {
             let slot = state.selected_slot();

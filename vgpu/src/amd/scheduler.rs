@@ -78,11 +78,12 @@ impl Scheduled {
         } else {
             use at::hqd as h;
             let bank = |register: usize| words[BANK + register];
+            let size = 2 << (bank(h::PQ_CONTROL) & 0x3f).min(28);
             Ring {
                 base: pair(BANK + h::PQ_BASE) << 8,
-                size: 2 << (bank(h::PQ_CONTROL) & 0x3f).min(28),
-                read: bank(h::PQ_RPTR).into(),
-                write: write.unwrap_or_else(|| pair(BANK + h::PQ_WPTR)),
+                size,
+                read: u64::from(bank(h::PQ_RPTR)) % size,
+                write: write.unwrap_or_else(|| pair(BANK + h::PQ_WPTR)) % size,
                 owner,
                 pasid: process.pasid,
                 report: qword(bank(h::PQ_RPTR_REPORT_ADDR) & !3, bank(h::PQ_RPTR_REPORT_ADDR + 1) & 0xffff),

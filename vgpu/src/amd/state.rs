@@ -133,11 +133,13 @@ impl State {
             self.registers.get(at::CP_RB0_RPTR_ADDR) & !3,
             self.registers.get(at::CP_RB0_RPTR_ADDR_HI) & 0xffff,
         );
+        let size = cp_ring_size(control);
         Some(Ring {
             base,
-            size: cp_ring_size(control),
-            read: u64::from(self.registers.get(at::CP_RB0_RPTR)),
-            write: self.low_high(at::CP_RB0_WPTR),
+            size,
+            read: u64::from(self.registers.get(at::CP_RB0_RPTR)) % size,
+            // The read pointer does not count on; neither may this one, or a full round would look like work.
+            write: self.low_high(at::CP_RB0_WPTR) % size,
             owner: Owner::kernel(HubId::Gc),
             pasid: 0,
             report,
@@ -152,11 +154,12 @@ impl State {
             return None;
         }
         let owner = Owner { hub: HubId::Gc, slot: bank[h::VMID] & 0xf };
+        let size = cp_ring_size(bank[h::PQ_CONTROL]);
         Some(Ring {
             base: qword(bank[h::PQ_BASE], bank[h::PQ_BASE + 1]) << 8,
-            size: cp_ring_size(bank[h::PQ_CONTROL]),
-            read: u64::from(bank[h::PQ_RPTR]),
-            write: qword(bank[h::PQ_WPTR], bank[h::PQ_WPTR + 1]),
+            size,
+            read: u64::from(bank[h::PQ_RPTR]) % size,
+            write: qword(bank[h::PQ_WPTR], bank[h::PQ_WPTR + 1]) % size,
             owner,
             pasid: self.pasid(owner),
             report: qword(bank[h::PQ_RPTR_REPORT_ADDR] & !3, bank[h::PQ_RPTR_REPORT_ADDR + 1] & 0xffff),
@@ -210,7 +213,7 @@ impl State {
             }
             QueueId::Scheduled(number) => {
                 if let Some(queue) = self.scheduler.queue_mut(number) {
-                    queue.ring.write = if queue.sdma.is_some() { value / 4 } else { value };
+                    queue.ring.write = if queue.sdma.is_some() { value / 4 } else { value % queue.ring.size };
                 }
             }
         }

@@ -43,6 +43,17 @@ fn indirect_buffer_and_ring_test() {
 }
 
 #[test]
+fn rings_go_round() {
+    let mut b = Bench::new("mi200");
+    for i in 0..400 {
+        b.settle();
+        b.sdma(&fence(FRAME + DATA, i));
+        b.until("the fence", || b.vram32(DATA) == i);
+    }
+    assert!(b.gpu.coverage().sections[2].lines.is_empty());
+}
+
+#[test]
 fn poll_waits_for_memory() {
     let mut b = Bench::new("vega10");
     let at = FRAME + DATA;
@@ -238,6 +249,8 @@ fn memory_can_be_limited() {
     assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 1024);
     b.arm(Kind::MemoryLimit, 0, 128);
     assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 128);
+    assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 128, "asked again");
+    b.gpu.reset();
     assert_eq!(b.read(at::RCC_CONFIG_MEMSIZE), 1024);
 }
 

@@ -425,12 +425,9 @@ fn a_log_tells_of_processes_that_come_and_go() {
     let bench = Bench::without_vm(KfdConfig::new());
     let log = Log::of(&bench, GPU);
     bench.acquire(&bench._render[0], GPU).unwrap();
-    let pid = format!("{:x}", std::process::id());
     let words = |text: &str| text.split(' ').next().unwrap().to_owned();
     assert_eq!(log.lines().iter().map(|line| words(line)).collect::<Vec<_>>(), ["c"]);
     drop(bench);
-    let mut bytes = [0; 96];
-    let len = std::io::Read::read(&mut &log.0, &mut bytes).unwrap();
-    let line = std::str::from_utf8(&bytes[..len]).unwrap();
-    assert!(line.starts_with(&format!("d {pid} ")), "{line:?}");
+    // The driver's own thread may be the last to let go of the machine.
+    assert_eq!(log.wait_for("d").iter().map(|line| words(line)).collect::<Vec<_>>(), ["d"]);
 }

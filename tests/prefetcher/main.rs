@@ -30,16 +30,14 @@ fn main() -> ExitCode {
     #[cfg(feature = "allocator-api2")]
     tests.extend(allocator::TESTS);
     let mut trials = Vec::new();
-    for make in [Machine::xe, Machine::kfd] {
+    type Make = fn() -> drm_pagemap::Result<Machine>;
+    for (label, make) in [("xe", Machine::xe as Make), ("kfd", Machine::kfd)] {
         for &(name, test) in &tests {
             let trial = move || {
                 let machine = make().map_err(|error| Failed::from(error.to_string()))?;
                 test(&machine).map_err(|error| Failed::from(error.to_string()))
             };
-            trials.push(Trial::test(
-                format!("{}/{name}", if make == Machine::xe as fn() -> _ { "xe" } else { "kfd" }),
-                trial,
-            ));
+            trials.push(Trial::test(format!("{label}/{name}"), trial));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()

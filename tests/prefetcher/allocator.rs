@@ -6,7 +6,7 @@ use drm_pagemap::{Buffer, PageRange, Prefetcher, Result};
 use crate::Test;
 use crate::machine::{MIB, Machine, assert_intact, device_bytes, filled};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("allocator/allocating_and_freeing_touch_no_vram", allocating_and_freeing_touch_no_vram),
     ("allocator/a_vector_grows_while_it_is_prefetched", a_vector_grows_while_it_is_prefetched),
     ("allocator/a_buffer_in_vram_becomes_a_vector_there", a_buffer_in_vram_becomes_a_vector_there),

@@ -8,7 +8,7 @@ use drm_pagemap::{Budget, Buffer, Cause, ErrorKind, Observe, Prefetcher, Result}
 use crate::Test;
 use crate::machine::{MIB, Machine, VRAM, assert_intact, device_bytes, filled, part};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("budget/refuse", refuse),
     ("budget/split", split),
     ("budget/evict", evict),

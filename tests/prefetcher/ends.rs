@@ -11,7 +11,7 @@ use nix::unistd::{ForkResult, fork};
 use crate::Test;
 use crate::machine::{HANG, MIB, Machine, assert_intact, filled};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("cancelling_at_any_moment_leaks_nothing", cancelling_at_any_moment_leaks_nothing),
     ("a_forked_child_is_refused", a_forked_child_is_refused),
 ];

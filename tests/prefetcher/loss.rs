@@ -7,7 +7,7 @@ use drm_pagemap::{Budget, ErrorKind, Prefetcher, Result};
 use crate::Test;
 use crate::machine::{HANG, MIB, Machine, assert_intact, device_bytes, filled};
 
-pub const TESTS: &[Test] = &[("a_lost_device_is_told_and_no_data_is_lost", told_and_no_data_lost)];
+pub(crate) const TESTS: &[Test] = &[("a_lost_device_is_told_and_no_data_is_lost", told_and_no_data_lost)];
 
 fn told_and_no_data_lost(machine: &Machine) -> Result<()> {
     let prefetcher = Prefetcher::builder(machine.mirror.clone()).chunk(2 * MIB).build()?;

@@ -10,28 +10,28 @@ use drm_pagemap::sim::{self};
 use drm_pagemap::{Buffer, Driver, Gpu, Mirror, PageRange, Result};
 
 /// Nothing here takes this long; what does has hung.
-pub const HANG: Duration = Duration::from_secs(120);
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 
-pub const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Small enough to be filled.
-pub const VRAM: u64 = 64 * MIB;
+pub(crate) const VRAM: u64 = 64 * MIB;
 
 /// A machine with one GPU.
-pub struct Machine {
-    pub gpu: Gpu,
-    pub mirror: Arc<Mirror>,
+pub(crate) struct Machine {
+    pub(crate) gpu: Gpu,
+    pub(crate) mirror: Arc<Mirror>,
     xe: Option<Arc<XeGpu>>,
     kfd: Option<Arc<Kfd>>,
 }
 
 impl Machine {
-    pub fn xe() -> Result<Self> {
+    pub(crate) fn xe() -> Result<Self> {
         let device = XeGpu::new(XeConfig::new(Platform::Battlemage).vram(VRAM))?;
         Self::of(&sim::Machine::new().with_xe(device.clone()), Some(device), None)
     }
 
-    pub fn kfd() -> Result<Self> {
+    pub(crate) fn kfd() -> Result<Self> {
         let device = Kfd::new(KfdConfig::with_gpus(vec![GpuConfig::mi200(0x4a3f, VRAM)]))?;
         Self::of(&sim::Machine::new().with_kfd(device.clone()), None, Some(device))
     }
@@ -44,12 +44,12 @@ impl Machine {
         Ok(Self { gpu, mirror, xe, kfd })
     }
 
-    pub fn is_xe(&self) -> bool {
+    pub(crate) fn is_xe(&self) -> bool {
         self.gpu.driver() == Driver::Xe
     }
 
     /// Takes the GPU away.
-    pub fn unplug(&self) {
+    pub(crate) fn unplug(&self) {
         if let Some(xe) = &self.xe {
             xe.unplug();
         }
@@ -60,7 +60,7 @@ impl Machine {
 }
 
 /// A buffer in which every word tells its own index.
-pub fn filled(bytes: u64) -> Result<Buffer<u64>> {
+pub(crate) fn filled(bytes: u64) -> Result<Buffer<u64>> {
     let mut data = Buffer::zeroed(bytes as usize / 8)?;
     data.iter_mut().enumerate().for_each(|(index, word)| *word = word_at(index));
     Ok(data)
@@ -71,17 +71,17 @@ fn word_at(index: usize) -> u64 {
 }
 
 /// Checks every word, which brings everything back.
-pub fn assert_intact(data: &[u64]) {
+pub(crate) fn assert_intact(data: &[u64]) {
     let wrong = data.iter().enumerate().find(|&(index, word)| *word != word_at(index));
     assert_eq!(wrong, None, "first wrong word (index, value)");
 }
 
 /// Bytes of the range that are in VRAM.
-pub fn device_bytes(range: PageRange) -> Result<u64> {
+pub(crate) fn device_bytes(range: PageRange) -> Result<u64> {
     Ok(residency::of_range(range)?.summary().bytes(Place::Device))
 }
 
 /// `len` bytes from `start` on.
-pub fn part(data: &Buffer<u64>, start: u64, len: u64) -> PageRange {
+pub(crate) fn part(data: &Buffer<u64>, start: u64, len: u64) -> PageRange {
     PageRange::new(data.range().start() + start, len).expect("whole pages")
 }

@@ -20,6 +20,9 @@ use machine::Machine;
 /// A test and its name; run on every machine.
 type Test = (&'static str, fn(&Machine) -> drm_pagemap::Result<()>);
 
+/// Makes a machine afresh for each test.
+type Make = fn() -> drm_pagemap::Result<Machine>;
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -30,16 +33,14 @@ fn main() -> ExitCode {
     #[cfg(feature = "allocator-api2")]
     tests.extend(allocator::TESTS);
     let mut trials = Vec::new();
-    for make in [Machine::xe, Machine::kfd] {
+    let machines: [(&str, Make); 2] = [("xe", Machine::xe), ("kfd", Machine::kfd)];
+    for (label, make) in machines {
         for &(name, test) in &tests {
             let trial = move || {
                 let machine = make().map_err(|error| Failed::from(error.to_string()))?;
                 test(&machine).map_err(|error| Failed::from(error.to_string()))
             };
-            trials.push(Trial::test(
-                format!("{}/{name}", if make == Machine::xe as fn() -> _ { "xe" } else { "kfd" }),
-                trial,
-            ));
+            trials.push(Trial::test(format!("{label}/{name}"), trial));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -5,7 +5,7 @@ use drm_pagemap::{ErrorKind, Observe, Prefetcher, Result};
 use crate::Test;
 use crate::machine::{MIB, Machine, assert_intact, device_bytes, filled, part};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("moves_and_says_so", moves_and_says_so),
     ("many_requests_at_once", many_requests_at_once),
     ("unmapped_parts_are_refused_and_the_rest_moves", unmapped_parts_are_refused_and_the_rest_moves),

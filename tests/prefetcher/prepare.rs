@@ -6,7 +6,7 @@ use drm_pagemap::{Prefetcher, Result, residency};
 use crate::Test;
 use crate::machine::{MIB, Machine, assert_intact, device_bytes, filled, part};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("prepare/pages_in_vram_are_left_there", pages_in_vram_are_left_there),
     ("prepare/huge_pages", huge_pages),
 ];

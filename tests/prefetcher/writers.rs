@@ -7,7 +7,7 @@ use drm_pagemap::{Buffer, Prefetcher, Result};
 use crate::Test;
 use crate::machine::{MIB, Machine};
 
-pub const TESTS: &[Test] = &[("writers_lose_no_update", writers_lose_no_update)];
+pub(crate) const TESTS: &[Test] = &[("writers_lose_no_update", writers_lose_no_update)];
 
 const ROUNDS: usize = 12;
 

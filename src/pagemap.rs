@@ -66,7 +66,8 @@
 //! with it whatever lies on the same pages: allocator metadata, locks, this crate's own handles. Therefore:
 //!
 //! * *One thread moves pages, and it touches nothing that can migrate.* Its tables and buffers are shared mappings (which never
-//!   migrate), its stack and the pools are known to it, and ranges that hold them are refused. It does not allocate,
+//!   migrate), its stack, the pools, and the static data of the program and its libraries are known to it, and ranges that hold them are
+//!   refused. It does not allocate,
 //!   calls no user code, takes no lock, and blocks all signals.
 //! * *Nobody holds a lock that it needs.* Requests reach it through a table of slots in shared memory. A thread that has
 //!   a slot may touch whatever it likes at any time: the engine does not wait for slots.

@@ -3,7 +3,7 @@
 //! Everything happens in this one thread, one piece at a time: it reads what the kernel reports (touches, unmapped
 //! memory), takes requests from the [slots], and moves pages. There are no locks, so nobody can hold one while a touch
 //! waits; and it touches no memory that can migrate, so it never waits for itself. What it needs lies in [arena]
-//! mappings, in [pool] mappings and on its stack, and requests to migrate any of these are refused.
+//! mappings, in [pool] mappings, on its stack and in static data, and requests to migrate any of these are refused.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,6 +29,7 @@ mod populate;
 mod region;
 pub(crate) mod request;
 pub(crate) mod slots;
+mod statics;
 mod step;
 mod table;
 pub(crate) mod thread;
@@ -86,6 +87,7 @@ struct Engine {
     shift: u32,
     /// The stack of this thread.
     stack: (u64, u64),
+    statics: statics::Statics,
     table: Table,
     regions: [Option<Region>; MAX_REGIONS],
     next_region: u32,
@@ -225,7 +227,7 @@ impl Engine {
         let scratch = self.scratch.as_ref().into_iter();
         let staging = self.staging.iter().flat_map(Staging::pools);
         let mut ranges = pools.chain(scratch).chain(staging).map(pool::Pool::mapped).chain([self.stack]);
-        ranges.any(|(low, high)| start < high && low < end)
+        ranges.any(|(low, high)| start < high && low < end) || self.statics.overlap(start, end)
     }
 }
 

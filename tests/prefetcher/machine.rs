@@ -19,8 +19,8 @@ pub(crate) const VRAM: u64 = 64 * MIB;
 
 /// A machine with one GPU.
 pub(crate) struct Machine {
-    pub(crate) gpu: Gpu,
-    pub(crate) mirror: Arc<Mirror>,
+    pub gpu: Gpu,
+    pub mirror: Arc<Mirror>,
     xe: Option<Arc<XeGpu>>,
     kfd: Option<Arc<Kfd>>,
 }

@@ -20,9 +20,6 @@ use machine::Machine;
 /// A test and its name; run on every machine.
 type Test = (&'static str, fn(&Machine) -> drm_pagemap::Result<()>);
 
-/// Makes a machine afresh for each test.
-type Make = fn() -> drm_pagemap::Result<Machine>;
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -33,8 +30,8 @@ fn main() -> ExitCode {
     #[cfg(feature = "allocator-api2")]
     tests.extend(allocator::TESTS);
     let mut trials = Vec::new();
-    let machines: [(&str, Make); 2] = [("xe", Machine::xe), ("kfd", Machine::kfd)];
-    for (label, make) in machines {
+    type Make = fn() -> drm_pagemap::Result<Machine>;
+    for (label, make) in [("xe", Machine::xe as Make), ("kfd", Machine::kfd)] {
         for &(name, test) in &tests {
             let trial = move || {
                 let machine = make().map_err(|error| Failed::from(error.to_string()))?;

@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 
 use super::arena::ArenaVec;
 use super::request::Request;
+use super::statics::Statics;
 use super::step::Work;
 use super::table::Table;
 use super::{Engine, Start};
@@ -27,6 +28,7 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             pagemap: start.pagemap,
             page: start.page,
             stack,
+            statics: Statics::of_loaded_modules(start.page),
             regions: [const { None }; super::MAX_REGIONS],
             next_region: 0,
             faults: ArenaVec::new(),

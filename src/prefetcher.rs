@@ -21,7 +21,7 @@
 //! # Ok::<(), drm_pagemap::Error>(())
 //! ```
 //!
-//! A handle is a [`Future`](std::future::Future) on any executor, and a request can be watched and stopped:
+//! A handle is a [`Future`] on any executor, and a request can be watched and stopped:
 //!
 //! ```
 //! use std::ops::ControlFlow;

@@ -21,6 +21,32 @@
 //! # Ok::<(), drm_pagemap::Error>(())
 //! ```
 //!
+//! A handle is a [`Future`] on any executor, and a request can be watched and stopped:
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use std::sync::Arc;
+//! use drm_pagemap::prefetcher::{Prefetcher, Priority};
+//! use drm_pagemap::{Buffer, Gpu, Outcome};
+//!
+//! async fn bring(prefetcher: &Prefetcher, gpu: &Gpu, data: &[f32]) -> drm_pagemap::Result<Outcome> {
+//!     prefetcher.prefetch(data).to(gpu.vram()).priority(Priority::HIGH).submit()?.await
+//! }
+//!
+//! let gpu = Gpu::simulated();
+//! let mirror = Arc::new(gpu.mirror()?);
+//! let prefetcher = Prefetcher::builder(mirror).threads(2).helper_spaces(true).chunk(2 << 20).build()?;
+//! let data = Buffer::<f32>::zeroed(2 << 20)?;
+//! let half = |progress: drm_pagemap::prefetcher::Progress| {
+//!     if progress.done * 2 < progress.total { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+//! };
+//! let pending = prefetcher.prefetch(&data).to(gpu.vram()).on_progress(half).submit()?;
+//! let error = pending.wait().unwrap_err();
+//! assert_eq!(error.kind(), drm_pagemap::ErrorKind::Cancelled);
+//! # let _ = bring;
+//! # Ok::<(), drm_pagemap::Error>(())
+//! ```
+//!
 //! # What is prefetched may be freed
 //!
 //! A request is a range of addresses, not a borrow. Prefetching changes no byte that the CPU can see, whatever is mapped at the
@@ -37,7 +63,8 @@
 //! # Shutdown
 //!
 //! Dropping the prefetcher cancels what was not begun, ends requests in progress after the chunk that the driver has in hand, and
-//! joins the threads: it waits for at most one driver call for each thread. [`Prefetcher::wait_idle_timeout`] before that lets
+//! joins the threads: it waits for at most one chunk for each thread, and for older work that a [`Budget`](crate::Budget) is just
+//! sending back. [`Prefetcher::wait_idle_timeout`] before that lets
 //! everything finish. A device that is lost ends requests with [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost); the
 //! prefetcher itself stays usable, and a forked child is refused.
 

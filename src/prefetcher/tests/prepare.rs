@@ -37,6 +37,7 @@ fn pages_in_vram_stay_there() {
     let data = filled(SIZE);
     let there = part(&data, 0, SIZE as u64 / 2);
     assert!(stage.mirror.prefetch_range(there).to(stage.gpu.vram()).run().unwrap().is_complete());
+    assert_eq!(preparer.prepare(data.range(), Prepare::Populate), 0, "there is nothing to do");
     for how in [Prepare::Populate, Prepare::HugePages] {
         preparer.prepare(data.range(), how);
         assert_eq!(bytes(there, Place::Device), SIZE as u64 / 2, "{how:?}");

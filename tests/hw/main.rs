@@ -10,13 +10,16 @@
 mod harness;
 
 mod advice;
+mod counters;
 mod faults;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
 mod pressure;
+mod queue;
 mod simulated;
+mod trouble;
 
 use std::process::ExitCode;
 
@@ -28,5 +31,11 @@ fn main() -> ExitCode {
         pressure::TESTS,
         lifetime::TESTS,
         faults::TESTS,
+        counters::TESTS,
+        trouble::COPIES,
+        trouble::FIRMWARE,
+        trouble::QUEUES,
+        // Last: the device is taken away and given back.
+        trouble::REMOVAL,
     ])
 }

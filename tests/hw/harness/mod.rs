@@ -5,13 +5,18 @@
 //! need, the case is reported as ignored with the reason, never as passed.
 
 mod case;
+mod driver_counters;
 mod ground;
+pub(crate) mod mailbox;
 mod needs;
 mod report;
+mod slot;
 mod watchdog;
 
 pub(crate) use case::{Context, Stop, Test, TestResult};
+pub(crate) use driver_counters::{Counts, DriverCounters};
 pub(crate) use needs::{Need, overcommitted};
+pub(crate) use slot::Slot;
 
 use std::process::ExitCode;
 

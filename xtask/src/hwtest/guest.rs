@@ -12,6 +12,12 @@ use std::collections::VecDeque;
 /// Lines of the suite's output that are shown when it did not end in order.
 const SHOWN_LINES: usize = 30;
 
+/// Memory of each virtual GPU, unless `--profile` says otherwise: little, so that tests can fill it.
+const SUITE_VRAM: &str = "256M";
+
+/// Memory of the guest, for half as much again as there is VRAM, beside the kernel and the suite.
+const SUITE_MEMORY_MIB: u32 = 1536;
+
 /// One vendor's GPUs on one kernel.
 pub(crate) struct Plan<'a> {
     pub(crate) tools: &'a Tools,
@@ -43,8 +49,10 @@ impl Plan<'_> {
     /// One boot that runs the suite once for each set of arguments.
     fn boot(&self, gpus: usize, arguments: &[Vec<String>]) -> Result<Run> {
         let accel = accelerator(self.options, self.tools, self.kernel)?;
-        let gpus = self.options.gpus_of(self.vendor, gpus);
+        let mut gpus = self.options.gpus_of(self.vendor, gpus);
+        gpus.prefer("vram", SUITE_VRAM);
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
+        spec.memory_mib.get_or_insert(SUITE_MEMORY_MIB.max(self.vendor.memory_mib()));
         // Tests of huge pages need some; the kernel finds them best while its memory is whole.
         spec.append.push("hugepages=8".into());
         for arguments in arguments {

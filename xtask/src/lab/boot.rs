@@ -130,6 +130,11 @@ fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
     let modules = ModuleSet::load(&tools.cache, &spec.kernel, &drivers)?;
     let job = job(spec, &modules.names);
     let mut files = spec.files.clone();
+    if let Some(config) = &spec.kernel.config {
+        // Where distributions put it.
+        let guest = format!("/boot/config-{}", spec.kernel.release);
+        files.push(GuestFile { host: config.clone(), guest });
+    }
     for gpus in &spec.gpus {
         let firmware = folder.join(format!("firmware-{}", gpus.vendor));
         fs::create_dir_all(&firmware)?;
@@ -172,6 +177,7 @@ mod tests {
                 release: Release::parse("7.3.4-amd64").unwrap(),
                 image: "/k".into(),
                 modules: "/m".into(),
+                config: None,
                 linked: false,
             },
             accel: Accel::Tcg,

@@ -33,7 +33,7 @@ Guest:
   --parameter P=V       added for the GPU driver's module; may be repeated
   --expect TEXT         kernel log lines with this text are no complaints; may be repeated
   --boot-timeout S      to reach the first process, and again to bind the GPUs (default: 120)
-  --cache DIR           the lab's folder (default: $DRM_PAGEMAP_LAB_CACHE, or drm-pagemap-lab in the user's cache)
+  --cache DIR           the lab's folder (default: lab in $DRM_PAGEMAP_CACHE, or in drm-pagemap in the user's cache)
   --qemu PATH           a QEMU of your own, 10.1 or newer
   --vgpu PATH           a device model of your own (default: built from this workspace)
 ";
@@ -163,7 +163,10 @@ pub(crate) fn own_kernel(kernel: Option<&str>, modules: Option<&Path>) -> Result
     let modules = modules.canonicalize().with_context(|| format!("cannot find {}", modules.display()))?;
     let release = modules.file_name().and_then(|name| name.to_str()).and_then(Release::parse);
     match release.filter(|_| modules.join("kernel").is_dir()) {
-        Some(release) => Ok(Some(Kernel { release, image, modules, linked: true })),
+        Some(release) => {
+            let config = Some(modules.join("config")).filter(|path| path.is_file());
+            Ok(Some(Kernel { release, image, modules, config, linked: true }))
+        }
         None => bail!("{} is not the module folder of a kernel (like /lib/modules/7.3.4)", modules.display()),
     }
 }

@@ -5,6 +5,7 @@ mod command;
 mod hmm;
 mod hwtest;
 mod lab;
+mod matrix;
 mod table;
 
 use anyhow::{Result, bail};
@@ -16,6 +17,7 @@ const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
+cargo xtask matrix ...   the table of what was tested where
 cargo xtask help         this text
 
 Each has --help.
@@ -49,6 +51,10 @@ fn run(mut parser: Parser) -> Result<i32> {
         "hmm" => {
             child::catch_interrupts()?;
             hmm::main(parser)
+        }
+        "matrix" => {
+            child::catch_interrupts()?;
+            matrix::main(parser)
         }
         "hwtest" => {
             child::catch_interrupts()?;

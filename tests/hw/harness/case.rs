@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use drm_pagemap::Gpu;
+use drm_pagemap::{Gpu, PageRange, residency};
 use libtest_mimic::{Completion, Failed, Trial};
+use serde_json::{Value, json};
 
 use super::ground::{Ground, Subject};
 use super::needs::Need;
@@ -22,10 +23,20 @@ pub(crate) struct Test {
     pub(crate) run: fn(&Context) -> TestResult,
 }
 
+impl Test {
+    /// Name and needs, for programs.
+    pub(crate) fn description(&self) -> Value {
+        let needs: Vec<String> = self.needs.iter().map(|need| format!("{need:?}")).collect();
+        json!({ "name": self.name, "needs": needs })
+    }
+}
+
 /// What a test gets.
 #[derive(Debug)]
 pub(crate) struct Context {
+    name: String,
     gpus: Vec<Gpu>,
+    report: Report,
 }
 
 impl Context {
@@ -37,6 +48,14 @@ impl Context {
     /// A second device, for tests that need one.
     pub(crate) fn peer(&self) -> &Gpu {
         &self.gpus[1]
+    }
+
+    /// Adds a picture of where the pages of a range are now to the report.
+    pub(crate) fn picture(&self, what: &str, range: PageRange) -> TestResult {
+        if self.report.is_wanted() {
+            self.report.picture(&self.name, what, &residency::of_range(range)?.to_svg());
+        }
+        Ok(())
     }
 }
 
@@ -64,11 +83,17 @@ impl From<drm_pagemap::range::RangeError> for Stop {
 /// `Ok` when everything the test asserts held.
 pub(crate) type TestResult = Result<(), Stop>;
 
+/// The whole name of a test on a device.
+pub(crate) fn name(subject: &Subject, test: &Test) -> String {
+    format!("{}/{}", subject.label, test.name)
+}
+
 pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, report: Report) -> Trial {
-    let name = format!("{}/{}", subject.label, test.name);
+    let name = name(&subject, test);
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();
-        let verdict = verdict(&subject, test, &name);
+        report.begin(&name);
+        let verdict = verdict(&subject, test, &name, &report);
         report.write(&name, ground, subject.driver, &verdict, started.elapsed());
         match verdict {
             Verdict::Passed => Ok(Completion::Completed),
@@ -78,7 +103,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     })
 }
 
-fn verdict(subject: &Subject, test: &Test, name: &str) -> Verdict {
+fn verdict(subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
     let gpus = match (subject.gpus)() {
         Ok(gpus) => gpus,
         Err(reason) => return Verdict::Failed(format!("the device cannot be had: {reason}")),
@@ -90,7 +115,7 @@ fn verdict(subject: &Subject, test: &Test, name: &str) -> Verdict {
         return Verdict::Skipped(reason);
     }
     let _watchdog = Watchdog::start(name);
-    let context = Context { gpus };
+    let context = Context { name: name.to_owned(), gpus, report: report.clone() };
     match catch_unwind(AssertUnwindSafe(|| (test.run)(&context))) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(Stop::Skip(reason))) => Verdict::Skipped(reason),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use drm_pagemap::{Driver, Gpu};
+use serde_json::{Value, json};
 
 /// A place to run the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +39,46 @@ pub(crate) struct Subject {
 }
 
 impl Ground {
-    /// The devices of the ground.
+    /// Everything that is there, whether it can be tested or not: for each its label, driver, name, and why it cannot.
+    pub(crate) fn seen(self) -> Vec<Value> {
+        if self == Self::Simulated {
+            let machines = super::super::simulated::machines();
+            return machines
+                .iter()
+                .map(|(label, driver, _)| device(label, *driver, "simulated", None))
+                .collect();
+        }
+        let found = match Gpu::discover() {
+            Ok(found) => found,
+            Err(error) => return vec![json!({ "label": "", "name": "", "lacking": error.to_string() })],
+        };
+        let gpus = found.gpus().iter().enumerate().map(|(index, gpu)| {
+            let lacking = gpu.svm().mirroring().err().map(ToString::to_string);
+            device(&label(gpu, index), gpu.driver(), gpu.name(), lacking)
+        });
+        let passed_over = found.passed_over().iter();
+        gpus.chain(
+            passed_over.map(|it| json!({ "label": "", "name": it.node, "lacking": it.why.to_string() })),
+        )
+        .collect()
+    }
+
+    /// The devices of the ground that can be tested.
     pub(crate) fn subjects(self) -> Vec<Subject> {
         match self {
             Self::Simulated => simulated(),
             Self::Lab | Self::Hardware => discovered(),
         }
     }
+}
+
+fn device(label: &str, driver: Driver, name: &str, lacking: Option<String>) -> Value {
+    json!({ "label": label, "driver": driver.name(), "name": name, "lacking": lacking })
+}
+
+/// A device is called by its driver and its place among all that were found.
+fn label(gpu: &Gpu, index: usize) -> String {
+    format!("{}{index}", gpu.driver().name())
 }
 
 fn simulated() -> Vec<Subject> {
@@ -59,22 +93,15 @@ fn simulated() -> Vec<Subject> {
 }
 
 fn discovered() -> Vec<Subject> {
-    let found = match Gpu::discover() {
-        Ok(found) => found,
-        Err(error) => {
-            println!("no device: {error}");
-            return Vec::new();
-        }
-    };
-    for passed_over in found.passed_over() {
-        println!("passed over: {passed_over}");
-    }
+    let Ok(found) = Gpu::discover() else { return Vec::new() };
     found
         .gpus()
         .iter()
         .enumerate()
+        // What has no shared virtual memory cannot be tested; `seen` says so.
+        .filter(|(_, gpu)| gpu.svm().mirroring().is_ok())
         .map(|(index, gpu)| Subject {
-            label: format!("{}{index}", gpu.driver().name()),
+            label: label(gpu, index),
             driver: gpu.driver(),
             // The device under test first, then its peers.
             gpus: Arc::new(move || {
@@ -88,29 +115,4 @@ fn discovered() -> Vec<Subject> {
             }),
         })
         .collect()
-}
-
-/// Takes `--ground G` (or `HW_GROUND`) out of the arguments and leaves the rest for the test runner.
-pub(crate) fn from_arguments(
-    arguments: impl Iterator<Item = String>,
-) -> Result<(Ground, Vec<String>), String> {
-    let mut chosen = std::env::var("HW_GROUND").ok();
-    let mut rest = Vec::new();
-    let mut arguments = arguments;
-    while let Some(argument) = arguments.next() {
-        if argument == "--ground" {
-            chosen = Some(arguments.next().ok_or("--ground needs a value")?);
-        } else if let Some(value) = argument.strip_prefix("--ground=") {
-            chosen = Some(value.to_owned());
-        } else {
-            rest.push(argument);
-        }
-    }
-    let ground = match chosen.as_deref() {
-        None | Some("simulated") => Ground::Simulated,
-        Some("lab") => Ground::Lab,
-        Some("hardware") => Ground::Hardware,
-        Some(other) => return Err(format!("unknown ground {other:?}: simulated, lab or hardware")),
-    };
-    Ok((ground, rest))
 }

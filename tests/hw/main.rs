@@ -17,6 +17,7 @@ mod memory_kinds;
 mod placement;
 mod pressure;
 mod simulated;
+mod story;
 mod verdict;
 
 use std::process::ExitCode;
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
         lifetime::TESTS,
         faults::TESTS,
         verdict::TESTS,
+        story::TESTS,
     ])
 }

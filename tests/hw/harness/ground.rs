@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use drm_pagemap::{Driver, Gpu};
+use drm_pagemap::kfd::Xnack;
+use drm_pagemap::{Device, Driver, ErrorKind, Gpu};
 use serde_json::{Value, json};
 
 /// A place to run the suite.
@@ -52,9 +53,14 @@ impl Ground {
             Ok(found) => found,
             Err(error) => return vec![json!({ "label": "", "name": "", "lacking": error.to_string() })],
         };
-        let gpus = found.gpus().iter().enumerate().map(|(index, gpu)| {
-            let lacking = gpu.svm().mirroring().err().map(ToString::to_string);
-            device(&label(gpu, index), gpu.driver(), gpu.name(), lacking)
+        let gpus = found.gpus().iter().enumerate().flat_map(|(index, gpu)| match gpu.svm().mirroring() {
+            Ok(()) => {
+                let subjects = subjects_of(index, gpu).into_iter();
+                subjects.map(|it| device(&it.label, it.driver, gpu.name(), None)).collect()
+            }
+            Err(lacking) => {
+                vec![device(&label(gpu, index), gpu.driver(), gpu.name(), Some(lacking.to_string()))]
+            }
         });
         let passed_over = found.passed_over().iter();
         gpus.chain(
@@ -94,25 +100,40 @@ fn simulated() -> Vec<Subject> {
 
 fn discovered() -> Vec<Subject> {
     let Ok(found) = Gpu::discover() else { return Vec::new() };
-    found
-        .gpus()
-        .iter()
-        .enumerate()
-        // What has no shared virtual memory cannot be tested; `seen` says so.
-        .filter(|(_, gpu)| gpu.svm().mirroring().is_ok())
-        .map(|(index, gpu)| Subject {
-            label: label(gpu, index),
-            driver: gpu.driver(),
-            // The device under test first, then its peers.
-            gpus: Arc::new(move || {
-                let mut gpus: Vec<Gpu> =
-                    Gpu::discover().map_err(|error| error.to_string())?.into_iter().collect();
-                if index >= gpus.len() {
-                    return Err(format!("device {index} has gone"));
-                }
-                gpus.rotate_left(index);
-                Ok(gpus)
-            }),
-        })
-        .collect()
+    // What has no shared virtual memory cannot be tested; `seen` says so.
+    let usable = found.gpus().iter().enumerate().filter(|(_, gpu)| gpu.svm().mirroring().is_ok());
+    usable.flat_map(|(index, gpu)| subjects_of(index, gpu)).collect()
+}
+
+/// One subject for most devices; one without and one with page faults where the driver lets a process choose.
+fn subjects_of(index: usize, gpu: &Gpu) -> Vec<Subject> {
+    let (label, driver) = (label(gpu, index), gpu.driver());
+    let subject = |label: String, xnack: Option<Xnack>| Subject {
+        label,
+        driver,
+        gpus: Arc::new(move || gpus(index, xnack).map_err(|error| error.to_string())),
+    };
+    let Device::Kfd(kfd) = gpu.device() else { return vec![subject(label, None)] };
+    if let Err(error) = kfd.process().set_xnack(Xnack::On) {
+        if error.kind() == ErrorKind::Unsupported {
+            eprintln!("{label}: no tests with XNACK: {error}");
+            return vec![subject(label, None)];
+        }
+    }
+    // Where the mode cannot be chosen for any other reason, these fail with it.
+    vec![subject(label.clone(), Some(Xnack::Off)), subject(format!("{label}-xnack"), Some(Xnack::On))]
+}
+
+/// The device under test first, then its peers.
+fn gpus(index: usize, xnack: Option<Xnack>) -> drm_pagemap::Result<Vec<Gpu>> {
+    let mut gpus: Vec<Gpu> = Gpu::discover()?.into_iter().collect();
+    if index >= gpus.len() {
+        return Ok(Vec::new());
+    }
+    gpus.rotate_left(index);
+    if let (Some(xnack), Device::Kfd(kfd)) = (xnack, gpus[0].device()) {
+        // The mode belongs to the process, which has one after another of these subjects.
+        kfd.process().set_xnack(xnack)?;
+    }
+    Ok(gpus)
 }

@@ -16,7 +16,7 @@ Runs the test suite of everything that talks to a GPU.
   --ground hardware     on the GPUs of this machine (default): says first what the doctor thinks of it
   --ground lab, --lab   in QEMU: real kernels and drivers, virtual GPUs; needs `cargo xtask lab setup`
   --ground simulated    on the software devices of the library
-  --gpu intel|amd|all   whose GPUs (default: all, but intel in the lab)
+  --gpu intel|amd|all   whose GPUs (default: all)
   --device NAME         only this device, by its label as in the names of tests (xe0) or by a part of its name
   --kernel V|all        in the lab: which kernel, or every one that is here (default: the newest)
   --filter TEXT         only tests with this text in their name
@@ -129,13 +129,9 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// Whose GPUs to test. In the lab one vendor's are the default, since each takes a boot.
+    /// Whose GPUs to test.
     pub(super) fn vendors(&self) -> Vec<Vendor> {
-        if self.gpu_chosen || self.ground == Ground::Lab {
-            self.guest.vendors.clone()
-        } else {
-            Vendor::ALL.to_vec()
-        }
+        if self.gpu_chosen { self.guest.vendors.clone() } else { Vendor::ALL.to_vec() }
     }
 }
 
@@ -153,7 +149,8 @@ mod tests {
         assert_eq!(options.ground, Ground::Lab);
         assert!(options.every_kernel && options.guest.kernel.is_none());
         assert_eq!(options.vendors(), Vendor::ALL);
-        assert_eq!(parsed(&["--lab"]).unwrap().vendors(), [Vendor::Intel]);
+        assert_eq!(parsed(&["--lab"]).unwrap().vendors(), Vendor::ALL);
+        assert_eq!(parsed(&["--lab", "--gpu", "amd"]).unwrap().vendors(), [Vendor::Amd]);
         let options = parsed(&["--ground", "simulated", "--report", "there", "--timeout", "9"]).unwrap();
         assert_eq!((options.ground, options.suite.as_str()), (Ground::Simulated, "hw"));
         assert_eq!((options.report, options.patience.silence.as_secs()), (Some("there".into()), 9));

@@ -39,9 +39,13 @@ impl Results {
             if run.results.is_empty() {
                 bail!("the run {title:?} has no results");
             }
-            let mut tests: BTreeMap<String, Ending> = BTreeMap::new();
+            let mut fresh: BTreeMap<String, BTreeMap<String, Ending>> = BTreeMap::new();
             for result in &run.results {
-                let name = result.name.split_once('/').map_or(&*result.name, |(_, name)| name);
+                let (label, name) = result.name.split_once('/').unwrap_or(("", &result.name));
+                let pass = label.split_once('-').map_or("", |(_, pass)| pass);
+                let tests =
+                    fresh.entry(if title.contains(pass) { title.clone() } else { format!("{title} {pass}") });
+                let tests = tests.or_default();
                 let reason = result.reason.lines().next().unwrap_or_default();
                 let ending = Ending { outcome: result.outcome, reason: without_numbers(reason) };
                 let known = tests.entry(name.to_owned()).or_insert_with(|| ending.clone());
@@ -49,7 +53,7 @@ impl Results {
                     *known = ending;
                 }
             }
-            self.0.insert(title, tests);
+            self.0.extend(fresh);
         }
         Ok(())
     }
@@ -123,6 +127,7 @@ mod tests {
     const REPORT: &str = r#"{"ground":"lab","runs":[{"title":"xe 7.3","results":[
         {"name":"xe0/a/b","outcome":"skipped","reason":"needs 1073741824 bytes; Linux 6.18"},
         {"name":"xe1/a/b","outcome":"passed"},
+        {"name":"xe0-pass/a/b","outcome":"failed","reason":"no"},
         {"name":"xe0/a/c","outcome":"skipped","reason":"needs 1073741824 bytes; Linux 6.18\nmore"}]}]}"#;
 
     #[test]
@@ -131,6 +136,7 @@ mod tests {
         results.take(&Saved::parse(REPORT).unwrap()).unwrap();
         let run = &results.0["lab xe 7.3"];
         assert_eq!(run["a/b"].outcome, Outcome::Passed);
+        assert_eq!(results.0["lab xe 7.3 pass"]["a/b"].outcome, Outcome::Failed);
         assert_eq!(run["a/c"].reason, "needs … bytes; Linux 6.18");
         let folder = tempfile::tempdir().unwrap();
         results.write(folder.path()).unwrap();

@@ -17,6 +17,7 @@ mod memory_kinds;
 mod placement;
 mod pressure;
 mod simulated;
+mod story;
 
 use std::process::ExitCode;
 
@@ -28,5 +29,6 @@ fn main() -> ExitCode {
         pressure::TESTS,
         lifetime::TESTS,
         faults::TESTS,
+        story::TESTS,
     ])
 }

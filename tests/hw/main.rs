@@ -11,6 +11,7 @@ mod harness;
 
 mod advice;
 mod faults;
+mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
@@ -21,12 +22,13 @@ mod simulated;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[
+    let common = [
         placement::TESTS,
         advice::TESTS,
         memory_kinds::TESTS,
         pressure::TESTS,
         lifetime::TESTS,
         faults::TESTS,
-    ])
+    ];
+    harness::run(&[&common, kfd::TESTS].concat())
 }

@@ -18,6 +18,7 @@ mod memory_kinds;
 mod placement;
 mod pressure;
 mod simulated;
+mod story;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         pressure::TESTS,
         lifetime::TESTS,
         faults::TESTS,
+        story::TESTS,
     ];
     harness::run(&[&common, kfd::TESTS].concat())
 }

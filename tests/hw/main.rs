@@ -11,6 +11,7 @@ mod harness;
 
 mod advice;
 mod faults;
+mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
@@ -22,7 +23,7 @@ mod story;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[
+    let common = [
         placement::TESTS,
         advice::TESTS,
         memory_kinds::TESTS,
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
         lifetime::TESTS,
         faults::TESTS,
         story::TESTS,
-    ])
+    ];
+    harness::run(&[&common, kfd::TESTS].concat())
 }

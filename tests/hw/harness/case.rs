@@ -26,6 +26,9 @@ pub(crate) struct Test {
 #[derive(Debug)]
 pub(crate) struct Context {
     gpus: Vec<Gpu>,
+    /// First part of the name of the case.
+    pub(super) label: String,
+    pub(super) ground: Ground,
 }
 
 impl Context {
@@ -68,7 +71,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     let name = format!("{}/{}", subject.label, test.name);
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();
-        let verdict = verdict(&subject, test, &name);
+        let verdict = verdict(ground, &subject, test, &name);
         report.write(&name, ground, subject.driver, &verdict, started.elapsed());
         match verdict {
             Verdict::Passed => Ok(Completion::Completed),
@@ -78,7 +81,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     })
 }
 
-fn verdict(subject: &Subject, test: &Test, name: &str) -> Verdict {
+fn verdict(ground: Ground, subject: &Subject, test: &Test, name: &str) -> Verdict {
     let gpus = match (subject.gpus)() {
         Ok(gpus) => gpus,
         Err(reason) => return Verdict::Failed(format!("the device cannot be had: {reason}")),
@@ -90,7 +93,7 @@ fn verdict(subject: &Subject, test: &Test, name: &str) -> Verdict {
         return Verdict::Skipped(reason);
     }
     let _watchdog = Watchdog::start(name);
-    let context = Context { gpus };
+    let context = Context { gpus, label: subject.label.clone(), ground };
     match catch_unwind(AssertUnwindSafe(|| (test.run)(&context))) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(Stop::Skip(reason))) => Verdict::Skipped(reason),

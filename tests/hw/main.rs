@@ -11,6 +11,7 @@ mod harness;
 
 mod advice;
 mod faults;
+mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
@@ -23,7 +24,7 @@ mod verdict;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[
+    let common = [
         placement::TESTS,
         advice::TESTS,
         memory_kinds::TESTS,
@@ -32,5 +33,6 @@ fn main() -> ExitCode {
         faults::TESTS,
         verdict::TESTS,
         story::TESTS,
-    ])
+    ];
+    harness::run(&[&common, kfd::TESTS].concat())
 }

@@ -2,6 +2,7 @@
 
 mod child;
 mod command;
+mod diff;
 mod hmm;
 mod hwtest;
 mod lab;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
 cargo xtask matrix ...   the table of what was tested where
 cargo xtask help         this text
@@ -47,6 +49,10 @@ fn run(mut parser: Parser) -> Result<i32> {
         "lab" => {
             child::catch_interrupts()?;
             lab::main(parser)
+        }
+        "diff" => {
+            child::catch_interrupts()?;
+            diff::main(parser)
         }
         "hmm" => {
             child::catch_interrupts()?;

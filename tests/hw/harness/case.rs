@@ -37,6 +37,9 @@ pub(crate) struct Context {
     name: String,
     gpus: Vec<Gpu>,
     report: Report,
+    /// First part of the name of the case.
+    pub(super) label: String,
+    pub(super) ground: Ground,
 }
 
 impl Context {
@@ -93,7 +96,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();
         report.begin(&name);
-        let verdict = verdict(&subject, test, &name, &report);
+        let verdict = verdict(ground, &subject, test, &name, &report);
         report.write(&name, ground, subject.driver, &verdict, started.elapsed());
         match verdict {
             Verdict::Passed => Ok(Completion::Completed),
@@ -103,7 +106,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     })
 }
 
-fn verdict(subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
+fn verdict(ground: Ground, subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
     let gpus = match (subject.gpus)() {
         Ok(gpus) => gpus,
         Err(reason) => return Verdict::Failed(format!("the device cannot be had: {reason}")),
@@ -115,7 +118,8 @@ fn verdict(subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdi
         return Verdict::Skipped(reason);
     }
     let _watchdog = Watchdog::start(name);
-    let context = Context { name: name.to_owned(), gpus, report: report.clone() };
+    let (label, report) = (subject.label.clone(), report.clone());
+    let context = Context { name: name.to_owned(), gpus, report, label, ground };
     match catch_unwind(AssertUnwindSafe(|| (test.run)(&context))) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(Stop::Skip(reason))) => Verdict::Skipped(reason),

@@ -8,11 +8,12 @@ mod case;
 mod ground;
 mod needs;
 mod options;
+mod own_process;
 mod report;
 mod watchdog;
 
 pub(crate) use case::{Context, Stop, Test, TestResult};
-pub(crate) use needs::{Need, overcommitted};
+pub(crate) use needs::{Need, available_memory, overcommitted};
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use options::{Options, Task};
 
 /// Does what the command line asks: by default, runs `tests` on the ground chosen by `--ground` or `HW_GROUND` (default:
 /// simulated).
-pub(crate) fn run(tests: &'static [&'static [Test]]) -> ExitCode {
+pub(crate) fn run(tests: &[&'static [Test]]) -> ExitCode {
     match Options::from_arguments(std::env::args()).and_then(|options| perform(&options, tests)) {
         Ok(code) => code,
         Err(reason) => {
@@ -31,7 +32,7 @@ pub(crate) fn run(tests: &'static [&'static [Test]]) -> ExitCode {
     }
 }
 
-fn perform(options: &Options, tests: &'static [&'static [Test]]) -> Result<ExitCode, String> {
+fn perform(options: &Options, tests: &[&'static [Test]]) -> Result<ExitCode, String> {
     let ground = options.ground;
     match options.task {
         Task::Devices => ground.seen().iter().for_each(|device| println!("{device}")),
@@ -41,7 +42,7 @@ fn perform(options: &Options, tests: &'static [&'static [Test]]) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn test(options: &Options, tests: &'static [&'static [Test]]) -> Result<ExitCode, String> {
+fn test(options: &Options, tests: &[&'static [Test]]) -> Result<ExitCode, String> {
     let ground = options.ground;
     let mut arguments = Arguments::from_iter(&options.rest);
     // Devices are shared, and placement is what the tests look at: one at a time.

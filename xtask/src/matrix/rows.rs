@@ -24,6 +24,7 @@ pub(super) const GROUPS: &[Group] = &[
                     "placement/untouched_memory_reads_zero",
                 ],
             ),
+            ("outcome, residency and events tell one story", &["story/*"]),
             (
                 "residency after a CPU touch",
                 &["placement/cpu_read_brings_it_back", "placement/system_calls_reach_vram"],
@@ -78,9 +79,23 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         title: "As in the SVM tests of kfdtest",
         rows: &[
-            ("SVMRange: SetGetAttributes, Prefetch, XNACKMode, Migrate, HMMProfilingEvent", &["kfd/*"]),
-            ("SVMEvict", &["kfd_evict/*"]),
-            ("without SVM, races, signals", &["faults/kfd*"]),
+            (
+                "SetGetAttributes, XNACKMode, InvalidRange",
+                &[
+                    "kfd/KFDSVMRangeTest.SetGet*",
+                    "kfd/KFDSVMRangeTest.XNACK*",
+                    "kfd/KFDSVMRangeTest.Invalid*",
+                    "kfd/attributes/*",
+                ],
+            ),
+            ("Prefetch (mixed), PrefaultPartialRange", &["kfd/KFDSVMRangeTest.Pre*"]),
+            ("Migrate", &["kfd/KFDSVMRangeTest.Migrate*", "kfd/KFDSVMRangeTest.MultiThread*", "kfd/vram/*"]),
+            ("MultiGPU", &["kfd/KFDSVMRangeTest.MultiGPU*", "kfd/several_gpus/*"]),
+            ("HMMProfilingEvent", &["kfd/KFDSVMRangeTest.HMM*", "kfd/events/*"]),
+            ("VramOvercommit, SVMEvict", &["kfd/KFDSVMRangeTest.VramOvercommit*", "kfd/KFDSVMEvict*"]),
+            ("Basic, Split, Evict, PartialUnmap, ReadOnly", &["kfd/KFDSVMRangeTest.*"]),
+            ("copy engines on a Vec", &["kfd/sdma/*"]),
+            ("without SVM, races, signals, the list itself", &["faults/kfd*", "kfd/*"]),
         ],
     },
 ];
@@ -118,6 +133,11 @@ mod tests {
         assert_eq!(title("memory_kinds/mixture"), "outcome on memory kinds that do not move");
         assert_eq!(title("faults/xe_unplugged"), "device loss");
         assert_eq!(title("faults/xe_kernels"), "without VRAM, older kernels");
+        assert_eq!(title("kfd/KFDSVMRangeTest.PrefetchTest"), "Prefetch (mixed), PrefaultPartialRange");
+        assert_eq!(
+            title("kfd/KFDSVMRangeTest.SplitVramRangeTest"),
+            "Basic, Split, Evict, PartialUnmap, ReadOnly"
+        );
         assert_eq!(of("nobody/knows"), None);
     }
 }

@@ -46,7 +46,8 @@ impl Meter {
     /// How much a counter has grown.
     fn grown(&self, name: &str) -> Result<u64, Stop> {
         let now = self.counters.read();
-        now.since(&self.start, name).ok_or_else(|| Stop::Skip(format!("this kernel's xe does not count {name}")))
+        now.since(&self.start, name)
+            .ok_or_else(|| Stop::Skip(format!("this kernel's xe does not count {name}")))
     }
 
     /// Bytes copied into VRAM, and out of it, by the driver's migrations.
@@ -96,7 +97,9 @@ fn gpu_fault(context: &Context) -> TestResult {
     assert!(faults > 0, "the batch and its target had to be faulted in");
     match meter.copied() {
         // The batch lies in memory that migrates as well.
-        Ok((into, _)) => assert!(resident > 0 && into >= resident, "{into} bytes moved in, {resident} are there"),
+        Ok((into, _)) => {
+            assert!(resident > 0 && into >= resident, "{into} bytes moved in, {resident} are there")
+        }
         Err(Stop::Skip(_)) => assert!(resident > 0, "a GPU fault migrates"),
         Err(other) => return Err(other),
     }

@@ -12,6 +12,7 @@ mod harness;
 mod advice;
 mod counters;
 mod faults;
+mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
@@ -19,12 +20,14 @@ mod placement;
 mod pressure;
 mod queue;
 mod simulated;
+mod story;
 mod trouble;
+mod verdict;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[
+    let common = [
         placement::TESTS,
         advice::TESTS,
         memory_kinds::TESTS,
@@ -32,10 +35,12 @@ fn main() -> ExitCode {
         lifetime::TESTS,
         faults::TESTS,
         counters::TESTS,
+        verdict::TESTS,
+        story::TESTS,
         trouble::COPIES,
         trouble::FIRMWARE,
         trouble::QUEUES,
-        // Last: the device is taken away and given back.
-        trouble::REMOVAL,
-    ])
+    ];
+    // Last: the device is taken away and given back.
+    harness::run(&[&common, kfd::TESTS, &[trouble::REMOVAL]].concat())
 }

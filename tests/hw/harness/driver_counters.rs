@@ -27,7 +27,8 @@ impl DriverCounters {
         }
         let slot = Slot::of(gpu)?;
         let folders = [vec![slot.address()], slot.minors()].concat();
-        let paths = folders.iter().map(|name| Path::new("/sys/kernel/debug/dri").join(name).join("gt0/stats"));
+        let paths =
+            folders.iter().map(|name| Path::new("/sys/kernel/debug/dri").join(name).join("gt0/stats"));
         let mut found = paths.filter(|path| fs::read(path).is_ok());
         found.next().map(Self).ok_or_else(|| {
             "the driver's gt0/stats cannot be read below /sys/kernel/debug/dri (root, debugfs, CONFIG_DEBUG_FS)"

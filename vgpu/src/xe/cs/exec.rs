@@ -235,7 +235,9 @@ impl Exec {
         loop {
             match env.memory.token.wish() {
                 Wish::Cancel => return Err(Stop::Cancelled),
-                Wish::Preempt if self.arbitration && SLICE - left >= AT_LEAST => return Ok(Verdict::Yielded { polling: false }),
+                Wish::Preempt if self.arbitration && SLICE - left >= AT_LEAST => {
+                    return Ok(Verdict::Yielded { polling: false });
+                }
                 _ => {}
             }
             if left == 0 && self.arbitration {

@@ -488,7 +488,8 @@ fn preemption_waits_while_arbitration_is_off() {
     let mut t = one(COPY);
     let idle = vec![0; AT_LEAST as usize];
     let on_again = vec![0x08 << 23 | 1, 0];
-    let commands = [vec![0x08 << 23], idle, op::store(VA + OUT, 1), on_again, op::store(VA + OUT, 2)].concat();
+    let commands =
+        [vec![0x08 << 23], idle, op::store(VA + OUT, 1), on_again, op::store(VA + OUT, 2)].concat();
     t.bench.submit(ID, t.lrca, &commands);
     let mut first = lease(&t);
     // The first instruction turns arbitration off; the request comes while it is off.

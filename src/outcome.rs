@@ -31,6 +31,7 @@ pub enum Observe {
 
 /// Why a page is not where a prefetch was to put it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Cause {
     /// Nothing is mapped there.
@@ -91,6 +92,7 @@ impl fmt::Display for Cause {
 
 /// A part of a prefetch that did not come to be where it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Refusal {
     /// The pages.

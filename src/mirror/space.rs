@@ -48,14 +48,26 @@ impl Space {
             Device::Xe(device) => {
                 let vm = xe::Vm::create(device, xe::VmFlags::SVM)?;
                 vm.mirror_all()?;
-                let regions = device.memory_regions()?;
-                let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
-                Ok(Self::Xe { vm, one_region: vram.count() == 1 })
+                Self::of_vm(vm)
             }
             Device::Kfd(gpu) => {
                 gpu.acquire()?;
                 Ok(Self::Kfd(gpu.clone()))
             }
+        }
+    }
+
+    /// A VM in which memory is mirrored already.
+    pub(super) fn of_vm(vm: xe::Vm) -> Result<Self> {
+        let regions = vm.device().memory_regions()?;
+        let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
+        Ok(Self::Xe { one_region: vram.count() == 1, vm })
+    }
+
+    pub(super) const fn vm(&self) -> Option<&xe::Vm> {
+        match self {
+            Self::Xe { vm, .. } => Some(vm),
+            Self::Kfd(_) => None,
         }
     }
 

@@ -10,6 +10,7 @@
 mod harness;
 
 mod advice;
+mod events;
 mod faults;
 mod lifetime;
 mod mapping;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     harness::run(&[
         placement::TESTS,
         advice::TESTS,
+        events::TESTS,
         memory_kinds::TESTS,
         pressure::TESTS,
         lifetime::TESTS,

@@ -26,6 +26,7 @@ pub(crate) struct Test {
 #[derive(Debug)]
 pub(crate) struct Context {
     gpus: Vec<Gpu>,
+    report: Report,
 }
 
 impl Context {
@@ -37,6 +38,12 @@ impl Context {
     /// A second device, for tests that need one.
     pub(crate) fn peer(&self) -> &Gpu {
         &self.gpus[1]
+    }
+
+    /// Announces a part of a line that the kernel will write to its log because of this test; the lab fails on lines
+    /// that nobody announced.
+    pub(crate) fn expect_log(&self, part: &str) {
+        self.report.expect_log(part);
     }
 }
 
@@ -68,7 +75,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     let name = format!("{}/{}", subject.label, test.name);
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();
-        let verdict = verdict(&subject, test, &name);
+        let verdict = verdict(&subject, test, &name, &report);
         report.write(&name, ground, subject.driver, &verdict, started.elapsed());
         match verdict {
             Verdict::Passed => Ok(Completion::Completed),
@@ -78,7 +85,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     })
 }
 
-fn verdict(subject: &Subject, test: &Test, name: &str) -> Verdict {
+fn verdict(subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
     let gpus = match (subject.gpus)() {
         Ok(gpus) => gpus,
         Err(reason) => return Verdict::Failed(format!("the device cannot be had: {reason}")),
@@ -90,7 +97,7 @@ fn verdict(subject: &Subject, test: &Test, name: &str) -> Verdict {
         return Verdict::Skipped(reason);
     }
     let _watchdog = Watchdog::start(name);
-    let context = Context { gpus };
+    let context = Context { gpus, report: report.clone() };
     match catch_unwind(AssertUnwindSafe(|| (test.run)(&context))) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(Stop::Skip(reason))) => Verdict::Skipped(reason),

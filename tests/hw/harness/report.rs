@@ -42,20 +42,28 @@ impl Report {
         verdict: &Verdict,
         took: Duration,
     ) {
-        let Some(file) = &self.file else { return };
         let (outcome, reason) = match verdict {
             Verdict::Passed => ("passed", ""),
             Verdict::Skipped(reason) => ("skipped", reason.as_str()),
             Verdict::Failed(reason) => ("failed", reason.as_str()),
         };
-        let line = json!({
+        self.line(&json!({
             "name": name,
             "ground": ground.to_string(),
             "driver": driver.name(),
             "outcome": outcome,
             "reason": reason,
             "ms": took.as_millis() as u64,
-        });
+        }));
+    }
+
+    /// Tells that a line of the kernel's log with this text is meant to come.
+    pub(crate) fn expect_log(&self, part: &str) {
+        self.line(&json!({ "expect_log": part }));
+    }
+
+    fn line(&self, line: &serde_json::Value) {
+        let Some(file) = &self.file else { return };
         let mut file = file.lock().expect("no writer panicked");
         writeln!(file, "{line}").expect("the results file takes a line");
     }

@@ -74,6 +74,7 @@ pub mod kfd;
 pub mod location;
 pub mod mirror;
 pub mod outcome;
+mod own_memory;
 pub mod pagemap;
 mod populate;
 pub mod prefetcher;

@@ -12,17 +12,19 @@ mod harness;
 mod advice;
 mod events;
 mod faults;
+mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
 mod pressure;
 mod simulated;
+mod story;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[
+    let common = [
         placement::TESTS,
         advice::TESTS,
         events::TESTS,
@@ -30,5 +32,7 @@ fn main() -> ExitCode {
         pressure::TESTS,
         lifetime::TESTS,
         faults::TESTS,
-    ])
+        story::TESTS,
+    ];
+    harness::run(&[&common, kfd::TESTS].concat())
 }

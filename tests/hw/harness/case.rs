@@ -26,6 +26,9 @@ pub(crate) struct Test {
 #[derive(Debug)]
 pub(crate) struct Context {
     gpus: Vec<Gpu>,
+    /// First part of the name of the case.
+    pub(super) label: String,
+    pub(super) ground: Ground,
     report: Report,
 }
 
@@ -75,7 +78,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     let name = format!("{}/{}", subject.label, test.name);
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();
-        let verdict = verdict(&subject, test, &name, &report);
+        let verdict = verdict(ground, &subject, test, &name, &report);
         report.write(&name, ground, subject.driver, &verdict, started.elapsed());
         match verdict {
             Verdict::Passed => Ok(Completion::Completed),
@@ -85,7 +88,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     })
 }
 
-fn verdict(subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
+fn verdict(ground: Ground, subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
     let gpus = match (subject.gpus)() {
         Ok(gpus) => gpus,
         Err(reason) => return Verdict::Failed(format!("the device cannot be had: {reason}")),
@@ -97,7 +100,7 @@ fn verdict(subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdi
         return Verdict::Skipped(reason);
     }
     let _watchdog = Watchdog::start(name);
-    let context = Context { gpus, report: report.clone() };
+    let context = Context { gpus, label: subject.label.clone(), ground, report: report.clone() };
     match catch_unwind(AssertUnwindSafe(|| (test.run)(&context))) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(Stop::Skip(reason))) => Verdict::Skipped(reason),

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use drm_pagemap::{Driver, Gpu};
+use drm_pagemap::kfd::Xnack;
+use drm_pagemap::{Device, Driver, ErrorKind, Gpu};
 
 /// A place to run the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,25 +70,41 @@ fn discovered() -> Vec<Subject> {
     for passed_over in found.passed_over() {
         println!("passed over: {passed_over}");
     }
-    found
-        .gpus()
-        .iter()
-        .enumerate()
-        .map(|(index, gpu)| Subject {
-            label: format!("{}{index}", gpu.driver().name()),
-            driver: gpu.driver(),
-            // The device under test first, then its peers.
-            gpus: Arc::new(move || {
-                let mut gpus: Vec<Gpu> =
-                    Gpu::discover().map_err(|error| error.to_string())?.into_iter().collect();
-                if index >= gpus.len() {
-                    return Err(format!("device {index} has gone"));
-                }
-                gpus.rotate_left(index);
-                Ok(gpus)
-            }),
-        })
-        .collect()
+    found.gpus().iter().enumerate().flat_map(|(index, gpu)| subjects_of(index, gpu)).collect()
+}
+
+/// One subject for most devices; one without and one with page faults where the driver lets a process choose.
+fn subjects_of(index: usize, gpu: &Gpu) -> Vec<Subject> {
+    let label = format!("{}{index}", gpu.driver().name());
+    let driver = gpu.driver();
+    let subject = |label: String, xnack: Option<Xnack>| Subject {
+        label,
+        driver,
+        gpus: Arc::new(move || gpus(index, xnack).map_err(|error| error.to_string())),
+    };
+    let Device::Kfd(kfd) = gpu.device() else { return vec![subject(label, None)] };
+    if let Err(error) = kfd.process().set_xnack(Xnack::On) {
+        if error.kind() == ErrorKind::Unsupported {
+            println!("{label}: no tests with XNACK: {error}");
+            return vec![subject(label, None)];
+        }
+    }
+    // Where the mode cannot be chosen for any other reason, these fail with it.
+    vec![subject(label.clone(), Some(Xnack::Off)), subject(format!("{label}-xnack"), Some(Xnack::On))]
+}
+
+/// The device under test first, then its peers.
+fn gpus(index: usize, xnack: Option<Xnack>) -> drm_pagemap::Result<Vec<Gpu>> {
+    let mut gpus: Vec<Gpu> = Gpu::discover()?.into_iter().collect();
+    if index >= gpus.len() {
+        return Ok(Vec::new());
+    }
+    gpus.rotate_left(index);
+    if let (Some(xnack), Device::Kfd(kfd)) = (xnack, gpus[0].device()) {
+        // The mode belongs to the process, which has one after another of these subjects.
+        kfd.process().set_xnack(xnack)?;
+    }
+    Ok(gpus)
 }
 
 /// Takes `--ground G` (or `HW_GROUND`) out of the arguments and leaves the rest for the test runner.

@@ -7,18 +7,19 @@
 mod case;
 mod ground;
 mod needs;
+mod own_process;
 mod report;
 mod watchdog;
 
 pub(crate) use case::{Context, Stop, Test, TestResult};
-pub(crate) use needs::{Need, overcommitted};
+pub(crate) use needs::{Need, available_memory, overcommitted};
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
 /// Runs `tests` on the ground chosen by `--ground` or `HW_GROUND` (default: simulated).
-pub(crate) fn run(tests: &'static [&'static [Test]]) -> ExitCode {
+pub(crate) fn run(tests: &[&'static [Test]]) -> ExitCode {
     let (ground, arguments) = match ground::from_arguments(std::env::args()) {
         Ok(chosen) => chosen,
         Err(reason) => {

@@ -9,7 +9,8 @@
 //! {"name":"xe0/placement/plain_vec","ground":"lab","driver":"xe","outcome":"passed","reason":"","ms":12}
 //! ```
 //!
-//! Names begin with the driver and the number of the GPU. `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
+//! Names begin with the driver and the number of the GPU, and with `-xnack` for a second pass over an AMD GPU whose processes
+//! may choose to have it retry page faults (`amdgpu0/...`, `amdgpu0-xnack/...`). `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
 //! needs more GPUs than there are says `needs a second device` as its reason, and is run again in a guest with two.
 //!
 //! A test that makes the driver complain in the kernel's log, on purpose, announces a part of that line (before or after

@@ -26,7 +26,7 @@ Runs the test suite of everything that talks to a GPU.
   --ground hardware     on the GPUs of this machine (default)
   --ground lab, --lab   in QEMU: real kernels and drivers, virtual GPUs; needs `cargo xtask lab setup`
   --ground simulated    on the software devices of the library
-  --gpu intel|amd|all   whose GPUs (default: all on hardware, intel in the lab)
+  --gpu intel|amd|all   whose GPUs (default: all)
   --kernel V|all        in the lab: which kernel, or every one that is here (default: the newest)
   --filter TEXT         only tests with this text in their name
   --list                name the tests
@@ -76,6 +76,12 @@ struct Options {
     conditions: Conditions,
 }
 
+impl Options {
+    fn vendors(&self) -> Vec<Vendor> {
+        if self.gpu_chosen { self.guest.vendors.clone() } else { Vendor::ALL.to_vec() }
+    }
+}
+
 /// Runs the task; the result is its exit code.
 pub(crate) fn main(mut parser: Parser) -> Result<i32> {
     let Some(options) = parse(&mut parser)? else {
@@ -88,8 +94,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
     }
     let runs = match options.ground {
         Ground::Hardware => {
-            let vendors =
-                if options.gpu_chosen { options.guest.vendors.clone() } else { Vendor::ALL.to_vec() };
+            let vendors = options.vendors();
             let gpus = host::gpus(Path::new("/sys/class/drm"));
             if let Some(reason) = host::lacking(&gpus, &vendors) {
                 eprintln!("hwtest: {reason}; nothing to test");
@@ -195,7 +200,7 @@ fn in_lab(options: &Options, workspace: &Workspace) -> Result<Vec<Run>> {
     };
     let mut runs = Vec::new();
     for kernel in &kernels {
-        for vendor in &options.guest.vendors {
+        for vendor in options.vendors() {
             let plan = guest::Plan {
                 tools: &tools,
                 workspace,
@@ -204,7 +209,7 @@ fn in_lab(options: &Options, workspace: &Workspace) -> Result<Vec<Run>> {
                 suite: &options.suite,
                 filter: options.filter.as_deref(),
                 kernel,
-                vendor: *vendor,
+                vendor,
             };
             runs.push(plan.run()?);
         }
@@ -234,8 +239,10 @@ mod tests {
         let options = parsed(&["--lab", "--kernel", "all", "--gpu", "all", "--filter", "placement"]).unwrap();
         assert_eq!(options.ground, Ground::Lab);
         assert!(options.every_kernel && options.guest.kernel.is_none());
-        assert_eq!(options.guest.vendors, Vendor::ALL);
+        assert_eq!(options.vendors(), Vendor::ALL);
         assert_eq!(arguments(&options), ["--ground", "lab", "placement"]);
+        assert_eq!(parsed(&["--lab"]).unwrap().vendors(), Vendor::ALL);
+        assert_eq!(parsed(&["--lab", "--gpu", "amd"]).unwrap().vendors(), [Vendor::Amd]);
         let options = parsed(&["--ground", "simulated"]).unwrap();
         assert_eq!((options.ground, options.suite.as_str()), (Ground::Simulated, "hw"));
     }

@@ -22,6 +22,7 @@ use crate::xe;
 mod advice;
 mod journal;
 mod observe;
+mod obstacles;
 mod prefetch;
 mod refusal;
 mod space;

@@ -144,23 +144,6 @@ impl Space {
             }
         }
     }
-
-    /// Whether not even one block of 2 MiB is free in the target region, as far as the driver tells. An estimate, used to
-    /// explain, never to decide.
-    pub(super) fn vram_is_full(&self, target: Target) -> bool {
-        match (self, target) {
-            (_, Target::System) => false,
-            (Self::Xe { vm, .. }, Target::Vram(instance)) => vm
-                .device()
-                .memory_regions()
-                .ok()
-                .and_then(|regions| regions.into_iter().find(|region| region.instance == instance))
-                .is_some_and(|region| region.total.saturating_sub(region.used) < SIZE_2M),
-            (Self::Kfd(gpu), Target::Vram(_)) => {
-                gpu.process().available_memory(gpu.id()).is_ok_and(|available| available < SIZE_2M)
-            }
-        }
-    }
 }
 
 fn unsupported(reason: &'static str) -> Error {

@@ -10,6 +10,7 @@
 mod harness;
 
 mod advice;
+mod causes;
 mod events;
 mod faults;
 mod kfd;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         advice::TESTS,
         events::TESTS,
         memory_kinds::TESTS,
+        causes::TESTS,
         pressure::TESTS,
         lifetime::TESTS,
         faults::TESTS,

@@ -7,12 +7,10 @@ use drm_pagemap::events::{
     Event, Events, FaultReason, Memory, Migration, RequestKind, RequestResult, Source, Trigger, What,
 };
 use drm_pagemap::range::SIZE_2M;
-use drm_pagemap::xe::{
-    Batch, BatchBuffer, EngineClass, ExecQueue, QueueOptions, Syncs, Timeout, UserFence, Vm,
-};
 use drm_pagemap::{Buffer, Error, Mirror, PageRange};
 
-use crate::harness::{Context, Need, Stop, Test, TestResult};
+use crate::gpu_store::store_u32;
+use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, filled};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -151,8 +149,12 @@ fn migrations_name_what_set_them_off(context: &Context) -> TestResult {
         let request = migration.request.expect("it is ours");
         assert_eq!((request.number, request.range), (1, range));
     }
-    let last = told.last().expect("there are events");
-    assert!(matches!(last.what, What::Request(_)), "a request comes after what it set off: {told:?}");
+    let at = |wanted: fn(&What) -> bool| told.iter().rposition(|event| wanted(&event.what));
+    let (request, migration) = (
+        at(|what| matches!(what, What::Request(_))),
+        at(|what| matches!(what, What::MigrationBegan(_) | What::MigrationEnded { .. })),
+    );
+    assert!(request > migration, "a request comes after what it set off: {told:?}");
 
     assert_intact(&data);
     let mut touched = Vec::new();
@@ -263,18 +265,6 @@ fn xe_has_no_descriptor(context: &Context) -> TestResult {
     Ok(())
 }
 
-/// Runs commands in the mirror's VM and waits until they are done or their queue is dead.
-fn run(vm: &Vm, batch: Batch) -> Result<(), Stop> {
-    let engines = vm.device().engines()?;
-    let engine = engines.iter().find(|engine| engine.class == EngineClass::Copy);
-    let queue = ExecQueue::create(vm, &[*engine.expect("a copy engine")], QueueOptions::new())?;
-    let batch = BatchBuffer::new(batch)?;
-    let mut fence = UserFence::new()?;
-    // SAFETY: the commands write to memory of the test, or nowhere; batch and fence outlive the wait.
-    unsafe { queue.submit(batch.address(), Syncs::new().fence(&mut fence)) }?;
-    Ok(fence.wait(vm.device(), Timeout::Within(PATIENCE), Some(&queue))?)
-}
-
 fn failed_faults(context: &Context) -> TestResult {
     let mirror: Arc<Mirror> = Arc::new(context.gpu().mirror()?);
     let vm = mirror.vm().expect("a mirror on xe has a VM");
@@ -284,7 +274,7 @@ fn failed_faults(context: &Context) -> TestResult {
     }
     let hole = Buffer::<u64>::zeroed(1 << 18)?.range().start();
     context.expect_log("CAT error");
-    assert!(run(vm, Batch::new().store_u32(hole + 8, 1)).is_err(), "nothing is mapped there");
+    assert!(store_u32(vm, hole + 8, 1).is_err(), "nothing is mapped there");
     let told = all(&mut events)?;
     let faults: Vec<_> = told
         .iter()
@@ -297,7 +287,7 @@ fn failed_faults(context: &Context) -> TestResult {
     assert!(!all(&mut events)?.iter().any(|event| matches!(event.what, What::FaultFailed(_))), "told once");
     assert!(!all(&mut Events::of(mirror.clone())?)?.iter().any(|e| matches!(e.what, What::FaultFailed(_))));
     let data = Buffer::<u32>::zeroed(1 << 19)?;
-    run(vm, Batch::new().store_u32(data.range().start(), 77))?;
+    store_u32(vm, data.range().start(), 77)?;
     assert_eq!(data[0], 77, "other queues of the VM go on");
     Ok(())
 }

@@ -10,14 +10,17 @@
 mod harness;
 
 mod advice;
+mod budget;
 mod causes;
 mod events;
 mod faults;
+mod gpu_store;
 mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
+mod prefetcher;
 mod pressure;
 mod simulated;
 mod story;
@@ -32,6 +35,8 @@ fn main() -> ExitCode {
         memory_kinds::TESTS,
         causes::TESTS,
         pressure::TESTS,
+        budget::TESTS,
+        prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
         story::TESTS,

@@ -24,6 +24,7 @@ mod prefetcher;
 mod pressure;
 mod simulated;
 mod story;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
+        verdict::TESTS,
         story::TESTS,
     ];
     harness::run(&[&common, kfd::TESTS].concat())

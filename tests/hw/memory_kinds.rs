@@ -127,6 +127,7 @@ fn mixture(context: &Context) -> TestResult {
     memory.protect(unit..unit + 4 * page, ProtFlags::PROT_NONE);
     memory.punch(3 * unit..3 * unit + 8 * page);
     let outcome = prefetch(context, range)?;
+    context.picture("movable memory, a stretch without access, a hole", range)?;
     let refused: u64 = outcome.refusals().iter().map(|r| r.range.len()).sum();
     assert_eq!(refused, 12 * page as u64, "{outcome}");
     assert_eq!(outcome.moved(), range.len() - refused, "{outcome}");

@@ -39,6 +39,7 @@ fn more_data_than_vram(context: &Context) -> TestResult {
         data[index] = word_at(index);
     }
     let outcome = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
+    context.picture("what found room in VRAM", data.range())?;
     let resident = device_bytes(data.range())?;
     assert!(resident <= vram, "{resident} bytes in {vram} bytes of VRAM");
     assert!(resident >= vram / 2, "most of VRAM is used: {outcome}");

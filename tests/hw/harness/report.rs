@@ -62,6 +62,21 @@ impl Report {
         self.line(&json!({ "expect_log": part }));
     }
 
+    /// Whether anybody reads it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Tells which test comes now, so that a process that dies is known to have died in it.
+    pub(crate) fn begin(&self, name: &str) {
+        self.line(&json!({ "begin": name }));
+    }
+
+    /// Hands over a picture that belongs to a test.
+    pub(crate) fn picture(&self, test: &str, what: &str, svg: &str) {
+        self.line(&json!({ "picture": { "test": test, "what": what, "svg": svg } }));
+    }
+
     fn line(&self, line: &serde_json::Value) {
         let Some(file) = &self.file else { return };
         let mut file = file.lock().expect("no writer panicked");

@@ -40,7 +40,6 @@ pub(crate) struct Context {
     /// First part of the name of the case.
     pub(super) label: String,
     pub(super) ground: Ground,
-    report: Report,
 }
 
 impl Context {

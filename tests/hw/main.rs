@@ -10,12 +10,17 @@
 mod harness;
 
 mod advice;
+mod budget;
+mod causes;
+mod events;
 mod faults;
+mod gpu_store;
 mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
+mod prefetcher;
 mod pressure;
 mod simulated;
 mod story;
@@ -27,8 +32,12 @@ fn main() -> ExitCode {
     let common = [
         placement::TESTS,
         advice::TESTS,
+        events::TESTS,
         memory_kinds::TESTS,
+        causes::TESTS,
         pressure::TESTS,
+        budget::TESTS,
+        prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
         verdict::TESTS,

@@ -53,6 +53,12 @@ impl Context {
         &self.gpus[1]
     }
 
+    /// Announces a part of a line that the kernel will write to its log because of this test; the lab fails on lines
+    /// that nobody announced.
+    pub(crate) fn expect_log(&self, part: &str) {
+        self.report.expect_log(part);
+    }
+
     /// Adds a picture of where the pages of a range are now to the report.
     pub(crate) fn picture(&self, what: &str, range: PageRange) -> TestResult {
         if self.report.is_wanted() {

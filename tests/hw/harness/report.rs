@@ -57,6 +57,11 @@ impl Report {
         }));
     }
 
+    /// Tells that a line of the kernel's log with this text is meant to come.
+    pub(crate) fn expect_log(&self, part: &str) {
+        self.line(&json!({ "expect_log": part }));
+    }
+
     /// Whether anybody reads it.
     pub(crate) fn is_wanted(&self) -> bool {
         self.file.is_some()

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::channel::{Channel, DeviceMapping, ProcessGuard, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
-use crate::kfd::{GpuId, Topology};
+use crate::kfd::GpuId;
 use crate::range::page_size;
 use crate::uapi::IoctlArg;
 use crate::uapi::kfd as abi;
@@ -69,6 +69,7 @@ pub(super) struct Gpu {
     pub(super) id: GpuId,
     apertures: Apertures,
     acquired: AtomicBool,
+    /// The kernel said that the GPU lacks SVM.
     without_svm: AtomicBool,
     /// The render node that gave the GPU its address space, if that was ours: memory objects are mapped through it.
     pub(super) render: OnceLock<Channel>,
@@ -93,8 +94,7 @@ impl Gpu {
 ///
 /// Kernels before 2026 dereference NULL when attributes are set before the first [`acquire_vm`](Self::acquire_vm), or when a
 /// GPU without an acquired address space gets access to a range, which with XNACK any GPU does by default. So attributes can
-/// be set only once **every** GPU of the process is acquired, except those known
-/// [to lack SVM](Self::exempt_gpus_without_svm).
+/// be set only once **every** GPU of the process is acquired, except those that lack SVM, which the kernel is asked about.
 #[derive(Clone)]
 pub struct Process {
     inner: Arc<Inner>,
@@ -260,17 +260,6 @@ impl Process {
         }
     }
 
-    /// Tells the process which of its GPUs lack SVM, so that they need not be acquired: those that the topology lists
-    /// without [`Capability::SVM`](crate::kfd::Capability::SVM).
-    pub fn exempt_gpus_without_svm(&self, topology: &Topology) {
-        for gpu in &self.inner.gpus {
-            if topology.gpu(gpu.id).is_some_and(|node| !node.is_svm_capable()) {
-                gpu.without_svm.store(true, Ordering::Relaxed);
-            }
-        }
-        self.update_ready();
-    }
-
     /// Bytes of VRAM that memory objects can still take on a GPU. Pages that SVM has put there are **not** counted, since they
     /// can be evicted: the number does not change with a prefetch. Since KFD 1.9 (kernel 6.0).
     ///
@@ -326,21 +315,25 @@ impl Process {
                 .because("this process has no GPU")
                 .hint_is("in a container, pass the render nodes in (--device /dev/dri)"));
         }
+        let mut missing = None;
         for gpu in &self.inner.gpus {
-            if !gpu.is_safe() && !self.is_acquired(gpu.id)? {
-                return Err(Error::new(ErrorKind::InvalidArgument, call)
-                    .because(format!("the address space of {} was not acquired", gpu.id))
-                    .hint_is(
-                        "call acquire_vm for every GPU of the process first, and exempt_gpus_without_svm for those without SVM",
-                    ));
+            if !self.is_acquired(gpu.id)? {
+                missing = Some(gpu);
             }
         }
-        self.update_ready();
-        if self.inner.ready.load(Ordering::Acquire) {
-            return Ok(());
+        let any_acquired = self.inner.gpus.iter().any(|gpu| gpu.acquired.load(Ordering::Acquire));
+        for gpu in self.inner.gpus.iter().filter(|gpu| any_acquired && !gpu.is_safe()) {
+            // Not before one is acquired: until then older kernels take no attribute of anything.
+            let lacks = crate::kfd::svm::lacks_svm(self.channel(), gpu.id)?;
+            gpu.without_svm.store(lacks, Ordering::Relaxed);
         }
-        Err(Error::new(ErrorKind::Unsupported, call)
-            .because("no GPU of this process supports shared virtual memory"))
+        self.update_ready();
+        match missing.filter(|_| !self.inner.ready.load(Ordering::Acquire)) {
+            None => Ok(()),
+            Some(gpu) => Err(Error::new(ErrorKind::InvalidArgument, call)
+                .because(format!("the address space of {} was not acquired", gpu.id))
+                .hint_is("call acquire_vm for every GPU of the process that supports SVM first")),
+        }
     }
 
     fn note_acquired(&self, gpu: &Gpu) {

@@ -82,5 +82,7 @@ pub use topology::{
 };
 pub use xnack::Xnack;
 
+#[cfg(test)]
+mod fuzzing;
 #[cfg(all(test, feature = "sim"))]
 mod tests;

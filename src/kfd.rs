@@ -53,6 +53,7 @@
 
 mod attributes;
 mod event;
+mod kept;
 mod location;
 mod memory;
 mod open;

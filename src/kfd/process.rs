@@ -1,7 +1,7 @@
 //! A process as KFD sees it: one state for each address space, shared by every open of `/dev/kfd`.
 
 use std::fmt;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -57,7 +57,7 @@ pub struct Apertures {
 /// Whose DRM file gave a GPU its address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// The file passed in this call, or in an earlier one.
+    /// The file passed in this call, or in an earlier one by this library, also through a [`Process`] that is gone.
     Now,
     /// Another file, opened by other code of this process (HIP, ROCr). Shared virtual memory works all the same.
     ByOther,
@@ -207,11 +207,16 @@ impl Process {
             return Err(Error::new(ErrorKind::InvalidArgument, CALL)
                 .because(format!("{} is no open file", render_node.name())));
         };
-        let mut arg = abi::AcquireVm { drm_fd: descriptor.as_raw_fd() as u32, gpu_id: gpu.raw() };
-        // SAFETY: the argument holds no address.
-        let acquired = match unsafe { self.inner.channel.call(&mut arg, Retry::Always) } {
-            Ok(()) => Acquired::Now,
-            Err(error) if error.errno() == Some(Errno::EBUSY) => Acquired::ByOther,
+        let acquired = match self.acquire_file(descriptor.as_raw_fd(), gpu) {
+            Ok(()) => {
+                if known.render.get().is_none() {
+                    crate::kfd::kept::keep(gpu, render_node);
+                    // A second thread that acquires the same GPU holds a duplicate of the same file.
+                    let _ = known.render.set(render_node.try_clone()?);
+                }
+                Acquired::Now
+            }
+            Err(error) if error.errno() == Some(Errno::EBUSY) => self.acquire_again(known),
             Err(error) if error.errno() == Some(Errno::EINVAL) => {
                 return Err(error
                     .because(format!(
@@ -222,12 +227,30 @@ impl Process {
             }
             Err(error) => return Err(foreign(error)),
         };
-        if acquired == Acquired::Now && known.render.get().is_none() {
-            // A second thread that acquires the same GPU holds a duplicate of the same file.
-            let _ = known.render.set(render_node.try_clone()?);
-        }
         self.note_acquired(known);
         Ok(acquired)
+    }
+
+    fn acquire_file(&self, drm_fd: RawFd, gpu: GpuId) -> Result<()> {
+        let mut arg = abi::AcquireVm { drm_fd: drm_fd as u32, gpu_id: gpu.raw() };
+        // SAFETY: the argument holds no address.
+        unsafe { self.inner.channel.call(&mut arg, Retry::Always) }
+    }
+
+    /// A GPU that was acquired with another file: one that this library keeps, or one of other code.
+    fn acquire_again(&self, gpu: &Gpu) -> Acquired {
+        let is_the_one = |kept: &Channel| {
+            let descriptor = kept.descriptor();
+            descriptor.is_some_and(|descriptor| self.acquire_file(descriptor.as_raw_fd(), gpu.id).is_ok())
+        };
+        match crate::kfd::kept::of(gpu.id).filter(is_the_one) {
+            Some(kept) => {
+                // Another thread may have found it first.
+                let _ = gpu.render.set(kept);
+                Acquired::Now
+            }
+            None => Acquired::ByOther,
+        }
     }
 
     /// Whether some DRM file has given the GPU its address space, ours or that of other code in this process.

@@ -26,13 +26,9 @@ pub(super) fn keep(gpu: GpuId, render_node: &Channel) {
     }
 }
 
-/// The files that were acquired for a GPU with this number: before a fork by the parent, perhaps.
-pub(super) fn of(gpu: GpuId) -> Vec<Channel> {
-    lock()
-        .iter()
-        .filter(|(kept, _)| *kept == gpu)
-        .filter_map(|(_, channel)| channel.try_clone().ok())
-        .collect()
+/// The file that was acquired for a GPU with this number, in a forked child perhaps by its parent.
+pub(super) fn of(gpu: GpuId) -> Option<Channel> {
+    lock().iter().find(|(kept, _)| *kept == gpu).and_then(|(_, channel)| channel.try_clone().ok())
 }
 
 fn lock() -> std::sync::MutexGuard<'static, Vec<(GpuId, Channel)>> {

@@ -1,5 +1,6 @@
 //! A search for input that does harm: damage to input that is good, at random, for a while.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
@@ -73,14 +74,18 @@ pub(super) fn search<S: Strategy>(
     let seconds = std::env::var("DRM_PAGEMAP_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let limit = Duration::from_secs(seconds.unwrap_or(0));
     let start = Instant::now();
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(CASES) });
-    let mut rounds = 0u64;
+    let inputs = Cell::new(0u64);
     loop {
-        runner.run(&strategy, &check).unwrap_or_else(|failure| panic!("{failure}"));
-        rounds += 1;
+        // A runner does a number of cases and no more.
+        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(CASES) });
+        let counted = |input| {
+            inputs.set(inputs.get() + 1);
+            check(input)
+        };
+        runner.run(&strategy, counted).unwrap_or_else(|failure| panic!("{failure}"));
         if start.elapsed() >= limit {
             break;
         }
     }
-    println!("{what}: {} inputs", rounds * u64::from(CASES));
+    println!("{what}: {} inputs", inputs.get());
 }

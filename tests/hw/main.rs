@@ -10,12 +10,18 @@
 mod harness;
 
 mod advice;
+mod budget;
+mod causes;
+mod doctor;
+mod events;
 mod faults;
+mod gpu_store;
 mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
+mod prefetcher;
 mod pressure;
 mod simulated;
 mod story;
@@ -26,8 +32,13 @@ fn main() -> ExitCode {
     let common = [
         placement::TESTS,
         advice::TESTS,
+        events::TESTS,
+        doctor::TESTS,
         memory_kinds::TESTS,
+        causes::TESTS,
         pressure::TESTS,
+        budget::TESTS,
+        prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
         story::TESTS,

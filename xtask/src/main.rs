@@ -2,9 +2,11 @@
 
 mod child;
 mod command;
+mod diff;
 mod hmm;
 mod hwtest;
 mod lab;
+mod matrix;
 mod table;
 
 use anyhow::{Result, bail};
@@ -15,7 +17,9 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
+cargo xtask matrix ...   the table of what was tested where
 cargo xtask help         this text
 
 Each has --help.
@@ -46,9 +50,17 @@ fn run(mut parser: Parser) -> Result<i32> {
             child::catch_interrupts()?;
             lab::main(parser)
         }
+        "diff" => {
+            child::catch_interrupts()?;
+            diff::main(parser)
+        }
         "hmm" => {
             child::catch_interrupts()?;
             hmm::main(parser)
+        }
+        "matrix" => {
+            child::catch_interrupts()?;
+            matrix::main(parser)
         }
         "hwtest" => {
             child::catch_interrupts()?;

@@ -3,7 +3,7 @@
 use super::contract::{Collector, NEEDS_TWO_GPUS, NOTHING_TO_TEST, Outcome, TestResult};
 use super::summary::Run;
 use crate::lab::{
-    Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
+    Conditions, End, GuestFile, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
     add_program, boot, describe_end, spec,
 };
 use anyhow::Result;
@@ -47,6 +47,12 @@ impl Plan<'_> {
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
         // Tests of huge pages need some; the kernel finds them best while its memory is whole.
         spec.append.push("hugepages=8".into());
+        // How the kernel was built, where distributions put it.
+        let config = self.kernel.image.with_file_name("config");
+        if config.exists() {
+            let guest = format!("/boot/config-{}", self.kernel.release);
+            spec.files.push(GuestFile { host: config, guest });
+        }
         for arguments in arguments {
             let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
             add_program(&mut spec, self.workspace, &wanted, self.conditions)?;
@@ -60,7 +66,8 @@ impl Plan<'_> {
         })?;
         collector.finish();
         report.forgive(&collector.expected_log);
-        let mut trouble = super::unreadable(&collector);
+        let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
+        let mut trouble = Vec::new();
         let failed = collector.results.iter().any(|result| result.outcome == Outcome::Failed);
         let disorder: Vec<String> = report.programs.iter().filter_map(|end| disorder(end, failed)).collect();
         if !disorder.is_empty() {
@@ -72,8 +79,9 @@ impl Plan<'_> {
         if !report.is_sound() {
             trouble.push(format!("logs in {}", report.logs.display()));
         }
-        let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
-        Ok(Run { title, results: collector.results, trouble })
+        let mut run = Run { title, trouble, ..Run::default() };
+        run.take(collector);
+        Ok(run)
     }
 }
 

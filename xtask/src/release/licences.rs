@@ -92,33 +92,35 @@ fn is_fine(expression: &str) -> bool {
         }
     }
     let mut words = words.iter().map(String::as_str).peekable();
-    let result = any(&mut words);
-    result && words.next().is_none()
+    any(&mut words) == Some(true) && words.next().is_none()
 }
 
-type Words<'a, I> = std::iter::Peekable<I>;
+type Words<I> = std::iter::Peekable<I>;
 
-fn any<'a, I: Iterator<Item = &'a str>>(words: &mut Words<'a, I>) -> bool {
-    let mut result = all(words);
+// `None`: not an expression.
+fn any<'a, I: Iterator<Item = &'a str>>(words: &mut Words<I>) -> Option<bool> {
+    let mut result = all(words)?;
     while words.next_if_eq(&"OR").is_some() {
-        result |= all(words);
+        result |= all(words)?;
     }
-    result
+    Some(result)
 }
 
-fn all<'a, I: Iterator<Item = &'a str>>(words: &mut Words<'a, I>) -> bool {
-    let mut result = one(words);
+fn all<'a, I: Iterator<Item = &'a str>>(words: &mut Words<I>) -> Option<bool> {
+    let mut result = one(words)?;
     while words.next_if_eq(&"AND").is_some() {
-        result &= one(words);
+        result &= one(words)?;
     }
-    result
+    Some(result)
 }
 
-fn one<'a, I: Iterator<Item = &'a str>>(words: &mut Words<'a, I>) -> bool {
-    match words.next() {
-        Some("(") => any(words) & words.next_if_eq(&")").is_some(),
-        Some(licence) => FINE.contains(&licence),
-        None => false,
+fn one<'a, I: Iterator<Item = &'a str>>(words: &mut Words<I>) -> Option<bool> {
+    match words.next()? {
+        "(" => {
+            let inner = any(words)?;
+            words.next_if_eq(&")").map(|_| inner)
+        }
+        licence => Some(FINE.contains(&licence)),
     }
 }
 

@@ -23,6 +23,7 @@ mod observe;
 mod prefetch;
 mod refusal;
 mod space;
+mod trial;
 
 pub use advice::{Advice, Advise};
 pub use prefetch::Prefetch;

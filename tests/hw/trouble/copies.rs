@@ -44,10 +44,12 @@ fn expect_reset(context: &Context) {
 /// xe resets the unit and repeats the job: late, but nothing is lost. After a memory error of its migration queue it may
 /// instead find its job "stuck" right after the reset and give the device up (7.3.4: `guc_exec_queue_timedout_job`); then
 /// the data that was being copied is gone, and the caller must be told.
+///
+/// A simulated device repeats nothing by itself: what could not be moved stays, and is said to be worth another try.
 fn judge(bench: &Bench, outcome: Result<Outcome, Error>, data: &[u64]) {
     if bench.is_alive() {
         let outcome = outcome.expect("a device that goes on has done it");
-        assert!(outcome.is_complete(), "{outcome}");
+        assert!(outcome.is_complete() || bench.gpu.is_simulated() && outcome.retry_useful(), "{outcome}");
         assert_intact(data);
     } else {
         let error = outcome.expect_err("no word of success from a device that was given up");
@@ -90,12 +92,13 @@ fn copy_out_of_vram_fails(context: &Context) -> TestResult {
 fn cpu_touch_while_a_copy_fails(context: &Context) -> TestResult {
     expect_reset(context);
     let bench = Bench::new(context)?;
+    let mailbox = bench.mailbox("copies that fail but once: a touch of a page that cannot come back is a SIGBUS")?;
     let mirror = bench.mirror()?;
     let data = filled(LEN)?;
     let bystander = filled(LEN)?;
     assert!(bench.to_vram(&mirror, &data)?.is_complete());
     let before = bench.struck(Trouble::CopyError);
-    bench.order(Trouble::CopyError, DRIVER_COPIES_OUT, 0, simulated_failure_out())?;
+    mailbox.arm(Trouble::CopyError, 1, 1, DRIVER_COPIES_OUT, 0);
     // A touch cannot be told of a failure; the next call can.
     std::hint::black_box(std::hint::black_box(&data)[0]);
     bench.assert_struck(Trouble::CopyError, before);

@@ -6,7 +6,7 @@ use super::contract::{
 use super::summary::Run;
 use crate::lab::{
     Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
-    add_program, boot, describe_end, spec,
+    add_program, boot, describe_end, describe_unknown, spec,
 };
 use anyhow::Result;
 use std::collections::{BTreeSet, VecDeque};
@@ -87,6 +87,7 @@ impl Plan<'_> {
             _ => {}
         })?;
         collector.finish();
+        eprint!("{}", describe_unknown(&report));
         report.forgive(&collector.expected_log);
         let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
         let mut trouble = Vec::new();

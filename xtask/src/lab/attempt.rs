@@ -130,6 +130,7 @@ impl<'a> Attempt<'a> {
                 programs: vec![End::Unknown; spec.programs.len()],
                 trouble: Vec::new(),
                 complaints: Vec::new(),
+                unknown: Vec::new(),
                 logs,
                 ready_ms: None,
                 prepared_ms: None,
@@ -319,6 +320,7 @@ impl<'a> Attempt<'a> {
             if self.done {
                 device.process.end_gently(Duration::from_millis(500))?;
             }
+            self.report.unknown.extend(device.unknown());
             let log = fs::read(&device.log).unwrap_or_default();
             if String::from_utf8_lossy(&log).contains("panicked at") {
                 troubles.push(format!(

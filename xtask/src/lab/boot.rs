@@ -76,6 +76,9 @@ pub(crate) struct Report {
     pub(crate) trouble: Vec<String>,
     /// Kernel log lines that nobody expected.
     pub(crate) complaints: Vec<String>,
+    /// What the driver used and the virtual GPU does not know: registers read as 0 and kept as memory, firmware actions
+    /// and instructions passed over.
+    pub(crate) unknown: Vec<String>,
     pub(crate) logs: PathBuf,
     /// Milliseconds from the kernel's start to the first process, and to the first program.
     pub(crate) ready_ms: Option<u64>,

@@ -307,7 +307,7 @@ fn run_command(mut parser: Parser) -> Result<i32> {
             eprintln!("lab: {}: {text}", program.program);
         }
     }
-    eprint!("{}", session::describe_trouble(&report));
+    eprint!("{}{}", session::describe_unknown(&report), session::describe_trouble(&report));
     if !report.is_sound() {
         return Ok(session::LAB_FAILED);
     }

@@ -25,7 +25,7 @@ Guest:
   --inject SPEC         faults of the virtual GPU on purpose; may be repeated
   --trace FILE          record what the virtual GPU sees
   --trace-level LEVEL   how much of it; profile, faults and levels are those of `vgpu --help`
-  --unknown FILE        list registers that the virtual GPU does not know
+  --unknown FILE        where to list what the virtual GPU does not know (default: with the logs)
   --accel tcg|kvm|auto  auto: KVM if it boots a kernel on this machine, else TCG (default)
   --cpu MODEL --smp N --memory MIB
                         virtual machine (default: max or host, EPYC for several GPUs; 2; by driver)

@@ -51,7 +51,13 @@ impl Gpu {
         discover::system()
     }
 
-    pub(crate) fn from_device(device: Device) -> Result<Self> {
+    /// The GPU behind a runtime's own driver objects: an open render node of xe, or a GPU of a KFD process it has
+    /// [adopted](crate::kfd::Process::adopt). Asks the driver; creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver's queries; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when KFD's topology does not list the GPU.
+    pub fn of_device(device: Device) -> Result<Self> {
         Ok(Self {
             name: support::name(&device),
             regions: vram::regions(&device)?,

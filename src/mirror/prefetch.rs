@@ -6,6 +6,8 @@ use crate::outcome::{Observe, Outcome};
 use crate::range::PageRange;
 
 use super::Mirror;
+use super::journal::{Memory, RequestKind, RequestResult};
+use super::space::Target;
 
 const CALL: &str = "Mirror::prefetch";
 
@@ -77,13 +79,19 @@ impl<'m> Prefetch<'m> {
             return Ok(Outcome::nothing());
         }
         let target = mirror.space.target(&mirror.device, &to)?;
-        if observe == Observe::Nothing {
-            mirror.space.prefetch(range, target)?;
-            return Ok(Outcome::unobserved(range.len()));
-        }
-        let mut scratch = mirror.scratch()?;
-        let outcome = scratch.prefetch(&mirror.space, range, target, observe);
-        mirror.keep(scratch);
-        outcome
+        let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
+        let make = || make(mirror, range, target, observe);
+        mirror.journal.note(RequestKind::Prefetch, range, Some(memory), make, RequestResult::of_outcome)
     }
+}
+
+fn make(mirror: &Mirror, range: PageRange, target: Target, observe: Observe) -> Result<Outcome> {
+    if observe == Observe::Nothing {
+        mirror.space.prefetch(range, target)?;
+        return Ok(Outcome::unobserved(range.len()));
+    }
+    let mut scratch = mirror.scratch()?;
+    let outcome = scratch.prefetch(&mirror.space, range, target, observe);
+    mirror.keep(scratch);
+    outcome
 }

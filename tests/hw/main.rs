@@ -10,19 +10,24 @@
 mod harness;
 
 mod advice;
+mod budget;
+mod causes;
 mod counters;
+mod doctor;
+mod events;
 mod faults;
+mod gpu_store;
 mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
+mod prefetcher;
 mod pressure;
 mod queue;
 mod simulated;
 mod story;
 mod trouble;
-mod verdict;
 
 use std::process::ExitCode;
 
@@ -30,12 +35,16 @@ fn main() -> ExitCode {
     let common = [
         placement::TESTS,
         advice::TESTS,
+        events::TESTS,
+        doctor::TESTS,
         memory_kinds::TESTS,
+        causes::TESTS,
         pressure::TESTS,
+        budget::TESTS,
+        prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
         counters::TESTS,
-        verdict::TESTS,
         story::TESTS,
         trouble::COPIES,
         trouble::FIRMWARE,

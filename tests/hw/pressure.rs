@@ -52,7 +52,7 @@ fn more_data_than_vram(context: &Context) -> TestResult {
 
 /// Threads that count in words of `data`, one stripe each, while `migrate` runs again and again. Returns what each word must
 /// hold at the end.
-fn count_while(data: &Buffer<u64>, mut migrate: impl FnMut() -> TestResult) -> TestResult {
+pub(crate) fn count_while(data: &Buffer<u64>, mut migrate: impl FnMut() -> TestResult) -> TestResult {
     const WRITERS: usize = 2;
     const STRIDE: usize = 512;
     let words: &[AtomicU64] = {

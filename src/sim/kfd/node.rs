@@ -95,7 +95,10 @@ impl KfdNode {
             }
             abi::AMDKFD_IOC_AVAILABLE_MEMORY => with(buffer, |arg| context.lock().available_memory(kfd, arg)),
             abi::AMDKFD_IOC_SMI_EVENTS => with(buffer, |arg: &mut abi::SmiEvents| {
-                context.lock().known(arg.gpuid)?;
+                let mut state = context.lock();
+                state.known(arg.gpuid)?;
+                // What happened before is nothing for this log.
+                state.catch_up(kfd);
                 arg.anon_fd = kfd.smi.open(arg.gpuid)?;
                 kfd.wake_worker();
                 Ok(())

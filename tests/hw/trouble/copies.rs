@@ -92,7 +92,8 @@ fn copy_out_of_vram_fails(context: &Context) -> TestResult {
 fn cpu_touch_while_a_copy_fails(context: &Context) -> TestResult {
     expect_reset(context);
     let bench = Bench::new(context)?;
-    let mailbox = bench.mailbox("copies that fail but once: a touch of a page that cannot come back is a SIGBUS")?;
+    let mailbox =
+        bench.mailbox("copies that fail but once: a touch of a page that cannot come back is a SIGBUS")?;
     let mirror = bench.mirror()?;
     let data = filled(LEN)?;
     let bystander = filled(LEN)?;

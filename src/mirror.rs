@@ -26,8 +26,9 @@
 //! Nobody can be told of a plain load: a CPU touch of a page whose way back fails reads what is left, and the next call on the
 //! mirror is the first to say so. A prefetch with [`Observe::Nothing`](crate::Observe::Nothing) does not look.
 //!
-//! When the driver lets go of a GPU (unbound, removed), data comes back intact. KFD then sends `SIGBUS` to every process that
-//! uses the GPU, and waits until they have ended: a process that handles the signal should save what it needs and exit.
+//! When xe lets go of a GPU (unbound, removed), data comes back intact. KFD sends `SIGBUS` to every process that uses the GPU instead,
+//! and removal waits until they have ended. A process that handles the signal should save what it has in system memory and
+//! exit, without touching what is in VRAM: amdgpu cannot bring it back any more (7.3 even corrupts itself when asked to).
 
 use std::sync::{Arc, Mutex};
 

@@ -41,8 +41,25 @@ const LEN: usize = 4 << 20;
 /// A hang guard: the scheduler gives a queue nine seconds.
 const RESET_LIMIT: Duration = Duration::from_secs(200);
 
-fn mailbox(context: &Context) -> Result<Mailbox, Stop> {
-    Mailbox::of(context.gpu()).map_err(Stop::Fail)
+/// Orders trouble for the next occurrence; tells later whether it struck.
+struct Order {
+    mailbox: Mailbox,
+    trouble: Trouble,
+    struck_before: u64,
+}
+
+impl Order {
+    fn new(context: &Context, trouble: Trouble, filter: u32, value: u32) -> Result<Self, Stop> {
+        let mailbox = Mailbox::of(context.gpu()).map_err(Stop::Fail)?;
+        let struck_before = mailbox.fired(trouble);
+        mailbox.clear();
+        mailbox.arm(trouble, 1, 1, filter, value);
+        Ok(Self { mailbox, trouble, struck_before })
+    }
+
+    fn has_struck(&self) -> bool {
+        self.mailbox.fired(self.trouble) == self.struck_before + 1
+    }
 }
 
 fn is_intact(data: &[u64]) -> bool {
@@ -86,25 +103,25 @@ fn engine_hangs_in_a_migration(context: &Context) -> TestResult {
 }
 
 fn copying_in(context: &Context, trouble: Trouble) -> TestResult {
-    let (gpu, mailbox) = (context.gpu(), mailbox(context)?);
+    let gpu = context.gpu();
     let mirror = gpu.mirror()?;
     let data = filled(LEN)?;
-    mailbox.arm(trouble, 1, 1, DRIVER_COPIES_IN, 0);
+    let order = Order::new(context, trouble, DRIVER_COPIES_IN, 0)?;
     let error = mirror.prefetch(&data).to(gpu.vram()).run().unwrap_err();
-    assert_eq!(mailbox.fired(trouble), 1);
+    assert!(order.has_struck());
     assert_lost(&error);
     println!("data that was on its way is {}", if is_intact(&data) { "intact" } else { "lost" });
     assert_guarded(context, &mirror)
 }
 
 fn copy_out_of_vram_fails(context: &Context) -> TestResult {
-    let (gpu, mailbox) = (context.gpu(), mailbox(context)?);
+    let gpu = context.gpu();
     let mirror = gpu.mirror()?;
     let (data, at_home) = (filled(LEN)?, filled(LEN)?);
     assert!(mirror.prefetch(&data).to(gpu.vram()).run()?.is_complete());
-    mailbox.arm(Trouble::CopyError, 1, 1, DRIVER_COPIES_OUT, 0);
+    let order = Order::new(context, Trouble::CopyError, DRIVER_COPIES_OUT, 0)?;
     let error = mirror.prefetch(&data).to_system().run().unwrap_err();
-    assert_eq!(mailbox.fired(Trouble::CopyError), 1);
+    assert!(order.has_struck());
     assert_lost(&error);
     println!("data that was on its way is {}", if is_intact(&data) { "intact" } else { "lost" });
     assert_intact(&at_home);
@@ -113,24 +130,24 @@ fn copy_out_of_vram_fails(context: &Context) -> TestResult {
 
 /// Nobody can be told of a load, so the next call on the mirror tells.
 fn cpu_touch_while_a_copy_fails(context: &Context) -> TestResult {
-    let (gpu, mailbox) = (context.gpu(), mailbox(context)?);
+    let gpu = context.gpu();
     let mirror = gpu.mirror()?;
     let data = filled(LEN)?;
     assert!(mirror.prefetch(&data).to(gpu.vram()).run()?.is_complete());
-    mailbox.arm(Trouble::CopyError, 1, 1, DRIVER_COPIES_OUT, 0);
+    let order = Order::new(context, Trouble::CopyError, DRIVER_COPIES_OUT, 0)?;
     println!("data that was touched is {}", if is_intact(&data) { "intact" } else { "lost" });
-    assert_eq!(mailbox.fired(Trouble::CopyError), 1);
+    assert!(order.has_struck());
     assert_eq!(device_bytes(data.range())?, 0, "it is back, with or without its contents");
     assert_guarded(context, &mirror)
 }
 
 fn fence_of_a_migration_is_lost(context: &Context) -> TestResult {
-    let (gpu, mailbox) = (context.gpu(), mailbox(context)?);
+    let gpu = context.gpu();
     let mirror = gpu.mirror()?;
     let data = filled(LEN)?;
-    mailbox.arm(Trouble::FenceLose, 1, 1, DRIVER_JOBS, 0);
+    let order = Order::new(context, Trouble::FenceLose, DRIVER_JOBS, 0)?;
     let result = mirror.prefetch(&data).to(gpu.vram()).run();
-    assert_eq!(mailbox.fired(Trouble::FenceLose), 1);
+    assert!(order.has_struck());
     match result {
         // The next fence of the same ring made up for it.
         Ok(outcome) => {
@@ -148,7 +165,7 @@ fn fence_of_a_migration_is_lost(context: &Context) -> TestResult {
 }
 
 fn queue_hangs_for_good(context: &Context) -> TestResult {
-    let (gpu, mailbox) = (context.gpu(), mailbox(context)?);
+    let gpu = context.gpu();
     let mirror = gpu.mirror()?;
     let bench = Kfd::of(gpu)?;
     let target = filled(LEN)?;
@@ -157,10 +174,10 @@ fn queue_hangs_for_good(context: &Context) -> TestResult {
     let mut packets = engine.packets();
     packets.write(target.range().start(), &[7])?;
     const NOT_EVEN_WHEN_PREEMPTED: u32 = 1;
-    mailbox.arm(Trouble::JobHang, 1, 1, PROCESS_JOBS, NOT_EVEN_WHEN_PREEMPTED);
+    let order = Order::new(context, Trouble::JobHang, PROCESS_JOBS, NOT_EVEN_WHEN_PREEMPTED)?;
     engine.start(&packets)?;
     let started = Instant::now();
-    while mailbox.fired(Trouble::JobHang) == 0 {
+    while !order.has_struck() {
         assert!(started.elapsed() < RESET_LIMIT, "the queue does not run");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -138,7 +138,7 @@ fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
         let guest = format!("/boot/config-{}", spec.kernel.release);
         files.push(GuestFile { host: config.clone(), guest });
     }
-    for gpus in &spec.gpus {
+    for gpus in spec.gpus.iter().filter(|gpus| gpus.count > 0) {
         let firmware = folder.join(format!("firmware-{}", gpus.vendor));
         fs::create_dir_all(&firmware)?;
         device::write_firmware(tools.vgpu()?, gpus.vendor, &firmware)?;

@@ -5,7 +5,7 @@ use super::contract::{
 };
 use super::summary::Run;
 use crate::lab::{
-    Conditions, End, GuestFile, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
+    Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
     add_program, boot, describe_end, describe_unknown, spec,
 };
 use anyhow::Result;
@@ -75,12 +75,6 @@ impl Plan<'_> {
         spec.parameters.extend(parameters.iter().map(|parameter| (*parameter).to_owned()));
         // Tests of huge pages need some; the kernel finds them best while its memory is whole.
         spec.append.push("hugepages=8".into());
-        // How the kernel was built, where distributions put it.
-        let config = self.kernel.image.with_file_name("config");
-        if config.exists() {
-            let guest = format!("/boot/config-{}", self.kernel.release);
-            spec.files.push(GuestFile { host: config, guest });
-        }
         for arguments in arguments {
             let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
             add_program(&mut spec, self.workspace, &wanted, conditions)?;

@@ -1,7 +1,5 @@
-//! Trouble with a real amdgpu on a virtual device. Resets and removal spoil the driver, or end the process, so each such test
-//! has a guest of its own.
+//! Trouble with a real amdgpu on a virtual device. Resets spoil the driver, so tests of them run in a guest of their own.
 
-mod removal;
 mod resets;
 mod vram;
 
@@ -10,7 +8,7 @@ use drm_pagemap::{Device, Gpu};
 
 use crate::harness::Test;
 
-pub(crate) const TESTS: &[&[Test]] = &[vram::TESTS, resets::TESTS, removal::TESTS];
+pub(crate) const TESTS: &[&[Test]] = &[vram::TESTS, resets::TESTS];
 
 fn kfd(gpu: &Gpu) -> &KfdGpu {
     match gpu.device() {

@@ -26,7 +26,8 @@ fn main() {
     let mib = std::env::args().skip(1).find_map(|word| word.parse::<u64>().ok()).unwrap_or(1024);
     let bytes = mib << 20;
     println!("{mib} MiB of each kind, fastest of {ROUNDS} rounds, ms per GiB\n");
-    let kinds: [(&str, fn(u64) -> PageRange); 4] = [
+    type Make = fn(u64) -> PageRange;
+    let kinds: [(&str, Make); 4] = [
         ("absent", |bytes| memory(bytes, libc::MADV_NOHUGEPAGE, 0)),
         ("4K pages", |bytes| memory(bytes, libc::MADV_NOHUGEPAGE, 1)),
         ("huge pages", |bytes| memory(bytes, libc::MADV_HUGEPAGE, 1)),

@@ -13,6 +13,7 @@ use bytemuck::Pod;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::populate;
 use crate::range::{PageRange, SIZE_2M, page_size};
 
 /// A fixed-size array of plain data in its own private mapping, aligned to 2 MiB.
@@ -96,13 +97,9 @@ impl<T: Pod> Buffer<T> {
         if self.mapped == 0 {
             return Ok(());
         }
-        // SAFETY: the range is our own mapping; the kernel faults pages in as if they were written, changing no byte.
-        let made = unsafe {
-            rustix::mm::madvise(self.start.as_ptr().cast(), self.mapped, Advice::LinuxPopulateWrite)
-        };
-        match made {
+        match populate::write(self.range()) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::INVAL) => {
+            Err(Errno::EINVAL) => {
                 let step = page_size() as usize;
                 let first = self.start.as_ptr().cast::<u8>();
                 for offset in (0..self.mapped).step_by(step) {
@@ -115,7 +112,7 @@ impl<T: Pod> Buffer<T> {
                 }
                 Ok(())
             }
-            Err(errno) => Err(Error::from_errno("madvise", errno.into())
+            Err(errno) => Err(Error::from_errno("madvise", errno)
                 .over(self.range())
                 .because("the pages cannot all be made (MADV_POPULATE_WRITE)")
                 .hint_is("use a smaller buffer, or raise the memory limit of the process")),

@@ -8,7 +8,7 @@
 //!
 //! `EINTR` and `EAGAIN` are normal answers of GPU drivers. Whether a call may simply be repeated is a property of the
 //! call, so each passes a [`Retry`]; the number of repetitions is bounded, and a call that is still interrupted then
-//! ends as [`ErrorKind::TryAgain`](crate::ErrorKind::TryAgain).
+//! ends as [`ErrorKind::TryAgain`].
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

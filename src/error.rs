@@ -50,6 +50,8 @@ pub enum ErrorKind {
     DeviceLost,
     /// A deadline passed.
     TimedOut,
+    /// The request was cancelled before it was done.
+    Cancelled,
     /// The object belongs to another process (it was inherited over `fork`).
     ForeignProcess,
     /// Anything else; the errno says what.
@@ -98,6 +100,7 @@ impl ErrorKind {
             Self::NoInterconnect => "no fast path between the two devices",
             Self::DeviceLost => "the device is gone",
             Self::TimedOut => "timed out",
+            Self::Cancelled => "cancelled",
             Self::ForeignProcess => "the object belongs to another process",
             Self::Other => "failed",
         }

@@ -82,7 +82,7 @@ impl Gpu {
     ///
     /// True on real devices, whose kernel brings the pages back for itself as for the CPU. A simulated device can do so only with
     /// `CAP_SYS_PTRACE`, access to `/dev/userfaultfd` or `vm.unprivileged_userfaultfd=1`, and only when its
-    /// [`Space`](crate::pagemap::Space) asks for it; otherwise such system calls answer `EFAULT`.
+    /// [`Space`] asks for it; otherwise such system calls answer `EFAULT`.
     #[must_use]
     pub fn kernel_can_touch_vram(&self) -> bool {
         !self.is_simulated() || Space::of_process().is_ok_and(|space| space.capabilities().kernel_touch)

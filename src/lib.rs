@@ -59,9 +59,13 @@
 compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
 
 pub mod addr;
+#[cfg(feature = "allocator-api2")]
+pub mod alloc;
+pub mod budget;
 pub mod buffer;
 pub mod channel;
 pub mod device;
+pub mod doctor;
 pub mod drm;
 pub mod error;
 pub mod gpu;
@@ -70,6 +74,8 @@ pub mod location;
 pub mod mirror;
 pub mod outcome;
 pub mod pagemap;
+mod populate;
+pub mod prefetcher;
 pub mod range;
 pub mod residency;
 #[cfg(feature = "sim")]
@@ -78,6 +84,7 @@ pub mod uapi;
 pub mod vma;
 pub mod xe;
 
+pub use budget::Budget;
 pub use buffer::Buffer;
 pub use device::{Device, Driver};
 pub use error::{Errno, Error, ErrorKind, Result};
@@ -85,4 +92,5 @@ pub use gpu::Gpu;
 pub use location::{Location, VramRegion};
 pub use mirror::Mirror;
 pub use outcome::{Cause, Observe, Outcome, Refusal};
+pub use prefetcher::Prefetcher;
 pub use range::PageRange;

@@ -102,6 +102,25 @@ impl Mirror {
         Advise::new(self, range)
     }
 
+    /// Takes back all advice given through this mirror for addresses inside `range`, whoever holds the guards. Advice that reaches
+    /// beyond the range stays. For allocators: drivers keep advice by address, and the next owner of the addresses is another.
+    ///
+    /// No call to the driver where there is no such advice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Advise::apply`]; all other advice is taken back nevertheless.
+    pub fn reset_advice(&self, range: PageRange) -> Result<()> {
+        self.owner.check("Mirror::reset_advice")?;
+        self.advice.reset(&self.space, range)
+    }
+
+    /// The GPU's device.
+    #[must_use]
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn scratch(&self) -> Result<Scratch> {
         let kept = self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
         kept.map_or_else(Scratch::new, Ok)

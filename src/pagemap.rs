@@ -46,6 +46,8 @@
 //! * Memory must be private, anonymous, readable and writable, not executable, not locked; the kernel migrates locked,
 //!   read-only and copy-on-write shared pages too. Each refusal says which it is. If it is made read-only or locked *after* it
 //!   migrated, it comes back by copy.
+//! * The kernel keeps a registered piece of a mapping apart from the rest. `mremap` over both fails with `EFAULT`, as over any two
+//!   mappings, perhaps with part of it moved (since 6.17). `realloc` of the C library copies then.
 //! * A page pinned by `vmsplice` (`FOLL_GET`) migrates; one pinned by `io_uring` or RDMA (`FOLL_PIN`) is refused with `EBUSY`, as
 //!   in the kernel.
 //! * `fork` brings everything back first, with `pthread_atfork`: a child would find zeroes. A `fork` that bypasses the C library is
@@ -53,6 +55,7 @@
 //!   with `MADV_DONTFORK`.
 //! * A touch that cannot be resolved raises `SIGBUS`, as in the kernel; the page then keeps raising it until a later migration
 //!   succeeds, where the kernel tries again on each touch.
+//! * Core dumps and debuggers do not see device pages.
 //! * A thread that runs into a timeslice sleeps; the kernel makes it spin.
 //! * A range that another userfaultfd has is refused (`EBUSY`), and no other one can have a range while a device has part
 //!   of it.
@@ -63,7 +66,8 @@
 //! with it whatever lies on the same pages: allocator metadata, locks, this crate's own handles. Therefore:
 //!
 //! * *One thread moves pages, and it touches nothing that can migrate.* Its tables and buffers are shared mappings (which never
-//!   migrate), its stack and the pools are known to it, and ranges that hold them are refused. It does not allocate,
+//!   migrate), its stack, the pools, and the static data of the program and its libraries are known to it, and ranges that hold them are
+//!   refused. It does not allocate,
 //!   calls no user code, takes no lock, and blocks all signals.
 //! * *Nobody holds a lock that it needs.* Requests reach it through a table of slots in shared memory. A thread that has
 //!   a slot may touch whatever it likes at any time: the engine does not wait for slots.
@@ -118,6 +122,8 @@ pub use interconnect::{Owner, OwnerList};
 pub use ops::PagemapOps;
 pub use options::{Atomicity, MigrateOptions, Migrated, Windows};
 pub use placement::Placement;
+#[cfg(feature = "sim")]
+pub(crate) use space::Inner as SpaceInner;
 pub use space::Space;
 #[cfg(feature = "sim")]
 pub(crate) use vma::vm_flags;

@@ -5,6 +5,7 @@
 
 pub mod kfd;
 mod machine;
+mod space;
 pub(crate) mod user_memory;
 pub mod xe;
 

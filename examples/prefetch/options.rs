@@ -17,7 +17,7 @@ Usage: cargo run --release --example prefetch -- [OPTIONS]
 
 /// Which prefetches to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     ToVram,
     ToSystem,
     Both,
@@ -25,16 +25,16 @@ pub enum Direction {
 
 /// What the command line asked for.
 #[derive(Debug)]
-pub struct Options {
-    pub size: usize,
-    pub device: Option<String>,
-    pub direction: Direction,
-    pub json: bool,
+pub(crate) struct Options {
+    pub(crate) size: usize,
+    pub(crate) device: Option<String>,
+    pub(crate) direction: Direction,
+    pub(crate) json: bool,
 }
 
 impl Options {
     /// `None` when only the help text was wanted.
-    pub fn from_arguments() -> Result<Option<Self>> {
+    pub(crate) fn from_arguments() -> Result<Option<Self>> {
         let mut options = Self { size: 256 << 20, device: None, direction: Direction::Both, json: false };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {

@@ -7,7 +7,7 @@ use drm_pagemap::outcome::Bytes;
 
 /// The progress of one prefetch.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     label: &'static str,
     total: u64,
     done: u64,
@@ -17,12 +17,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(label: &'static str, total: u64, quiet: bool) -> Self {
+    pub(crate) fn new(label: &'static str, total: u64, quiet: bool) -> Self {
         let quiet = quiet || !std::io::stderr().is_terminal();
         Self { label, total, done: 0, started: Instant::now(), shown: false, quiet }
     }
 
-    pub fn advance(&mut self, bytes: u64) {
+    pub(crate) fn advance(&mut self, bytes: u64) {
         self.done += bytes;
         let elapsed = self.started.elapsed().as_secs_f64();
         // Short work needs no display.
@@ -37,7 +37,7 @@ impl Progress {
         self.shown = true;
     }
 
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if self.shown {
             eprint!("\r\x1b[K");
         }

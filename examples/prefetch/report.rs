@@ -1,5 +1,6 @@
 //! What the run found, for people or as one JSON object.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,15 +13,15 @@ const BAR: usize = 64;
 
 /// One prefetch of the whole buffer.
 #[derive(Debug)]
-pub struct Step {
-    pub label: &'static str,
-    pub outcome: Outcome,
-    pub took: Duration,
+pub(crate) struct Step {
+    pub(crate) label: &'static str,
+    pub(crate) outcome: Outcome,
+    pub(crate) took: Duration,
 }
 
 /// Collects the findings; text is built as they arrive, JSON at the end.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     text: Vec<String>,
     json: Vec<(&'static str, Value)>,
     places: Vec<Value>,
@@ -28,7 +29,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(gpu: &Gpu, range: PageRange) -> Self {
+    pub(crate) fn new(gpu: &Gpu, range: PageRange) -> Self {
         let text = vec![
             format!("GPU     {}", gpu.name()),
             format!("buffer  {} at {range}", Bytes(range.len())),
@@ -43,11 +44,17 @@ impl Report {
         Self { text, json, places: Vec::new(), steps: Vec::new() }
     }
 
-    pub fn place(&mut self, when: &'static str, residency: &Residency) {
+    pub(crate) fn place(&mut self, when: &'static str, residency: &Residency) {
         let summary = residency.summary();
-        self.text.push(format!("{}  {when}", residency.bar(BAR)));
-        self.text.push(format!("{:BAR$}  {summary}", ""));
         let bytes = |place| summary.bytes(place);
+        let parts: Vec<String> = Place::ALL
+            .into_iter()
+            .filter(|&place| bytes(place) > 0)
+            .map(|place| format!("{} {} {place}", place.glyph(), Bytes(bytes(place))))
+            .collect();
+        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        self.text.push(format!("{}  {when}", residency.bar(BAR).coloured(coloured)));
+        self.text.push(format!("{:BAR$}  {}", "", parts.join(", ")));
         self.places.push(json!({
             "when": when,
             "device": bytes(Place::Device),
@@ -56,7 +63,7 @@ impl Report {
         }));
     }
 
-    pub fn step(&mut self, step: Step) {
+    pub(crate) fn step(&mut self, step: Step) {
         let Step { label, outcome, took } = step;
         let seconds = took.as_secs_f64();
         let rate = outcome.moved() as f64 / seconds.max(1e-9);
@@ -77,13 +84,13 @@ impl Report {
         }));
     }
 
-    pub fn touched(&mut self, bytes: u64, took: Duration) {
+    pub(crate) fn touched(&mut self, bytes: u64, took: Duration) {
         let milliseconds = took.as_secs_f64() * 1e3;
         self.text.push(format!("\nthe CPU reads {} of it: {milliseconds:.1} ms\n", Bytes(bytes)));
         self.json.push(("cpu_read", json!({ "bytes": bytes, "seconds": took.as_secs_f64() })));
     }
 
-    pub fn verified(&mut self, words: usize, wrong: usize) {
+    pub(crate) fn verified(&mut self, words: usize, wrong: usize) {
         self.text.push(match wrong {
             0 => format!("\nevery one of {words} words is intact"),
             _ => format!("\n{wrong} of {words} words have changed"),
@@ -92,7 +99,7 @@ impl Report {
         self.json.push(("wrong_words", json!(wrong)));
     }
 
-    pub fn finish(mut self, json: bool) -> Result<()> {
+    pub(crate) fn finish(mut self, json: bool) -> Result<()> {
         if json {
             self.json.push(("placement", json!(self.places)));
             self.json.push(("prefetches", json!(self.steps)));

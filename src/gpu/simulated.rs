@@ -27,7 +27,8 @@ impl Gpu {
     pub fn simulated() -> Self {
         static DEVICE: OnceLock<Arc<XeGpu>> = OnceLock::new();
         let gpu = DEVICE.get_or_init(|| {
-            XeGpu::new(XeConfig::new(Platform::Battlemage).vram(VRAM)).expect("the process can start a thread")
+            XeGpu::new(XeConfig::new(Platform::Battlemage).vram(VRAM))
+                .expect("the process can start a thread")
         });
         open_xe(gpu).expect("the process can open a file")
     }
@@ -56,8 +57,13 @@ fn open_xe(gpu: &Arc<XeGpu>) -> Result<Gpu> {
 fn add_kfd(found: &mut Discovery, kfd: &Arc<Kfd>) {
     match kfd.open() {
         Ok(channel) => found.add_kfd(channel, &kfd.topology(), |node| {
-            let index = kfd.config().gpus.iter().position(|gpu| node.gpu_id().is_some_and(|id| id.raw() == gpu.gpu_id));
-            let index = index.ok_or_else(|| Error::new(ErrorKind::NotFound, "open").because("no such simulated GPU"))?;
+            let index = kfd
+                .config()
+                .gpus
+                .iter()
+                .position(|gpu| node.gpu_id().is_some_and(|id| id.raw() == gpu.gpu_id));
+            let index = index
+                .ok_or_else(|| Error::new(ErrorKind::NotFound, "open").because("no such simulated GPU"))?;
             kfd.open_render_node(index)
         }),
         Err(error) => found.pass_over("simulated kfd", &error),

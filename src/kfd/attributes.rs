@@ -72,7 +72,7 @@ impl Granularity {
     /// The block's size in bytes, saturating.
     #[must_use]
     pub fn bytes(self) -> u64 {
-        page_size().checked_mul(1u64.checked_shl(self.0.into()).unwrap_or(u64::MAX)).unwrap_or(u64::MAX)
+        page_size().saturating_mul(1u64.checked_shl(self.0.into()).unwrap_or(u64::MAX))
     }
 }
 

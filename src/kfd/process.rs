@@ -207,7 +207,7 @@ impl Process {
             return Err(Error::new(ErrorKind::InvalidArgument, CALL)
                 .because(format!("{} is no open file", render_node.name())));
         };
-        let mut arg = abi::AcquireVm { drm_fd: descriptor.as_raw_fd().cast_unsigned(), gpu_id: gpu.raw() };
+        let mut arg = abi::AcquireVm { drm_fd: descriptor.as_raw_fd() as u32, gpu_id: gpu.raw() };
         // SAFETY: the argument holds no address.
         let acquired = match unsafe { self.inner.channel.call(&mut arg, Retry::Always) } {
             Ok(()) => Acquired::Now,

@@ -145,10 +145,11 @@ impl SdmaQueue {
         // The engine must see packets and pointer before the doorbell.
         fence(Ordering::SeqCst);
         if let Some(doorbells) = self.process.gpu(CALL, self.gpu)?.doorbells.get() {
-            // SAFETY: `doorbell` is below the length of the mapping, a multiple of 8, and the mapping lives as long as the
-            // process. The device reads it at any time, so it is accessed atomically.
-            let doorbell =
-                unsafe { AtomicU64::from_ptr(doorbells.as_ptr().as_ptr().add(self.doorbell).cast()) };
+            // SAFETY: `doorbell` is below the length of the mapping, which lives as long as the process.
+            let place = unsafe { doorbells.as_ptr().as_ptr().add(self.doorbell) };
+            // SAFETY: eight bytes inside the mapping, aligned to 8. The device reads them at any time, so they are accessed
+            // atomically.
+            let doorbell = unsafe { AtomicU64::from_ptr(place.cast()) };
             doorbell.store(self.written, Ordering::Release);
         }
         Ok(())
@@ -208,9 +209,11 @@ impl SdmaQueue {
     }
 
     fn pointer(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: both pointers are inside the page that `self.pointers` maps as long as `self` lives, and aligned to 8. The
-        // device writes one and reads the other at any time, so they are accessed atomically.
-        unsafe { AtomicU64::from_ptr(self.pointers.as_ptr().as_ptr().add(offset).cast()) }
+        // SAFETY: both pointers are inside the page that `self.pointers` maps as long as `self` lives.
+        let place = unsafe { self.pointers.as_ptr().as_ptr().add(offset) };
+        // SAFETY: eight bytes inside the page, aligned to 8. The device writes one pointer and reads the other at any time, so
+        // they are accessed atomically.
+        unsafe { AtomicU64::from_ptr(place.cast()) }
     }
 }
 

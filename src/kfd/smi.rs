@@ -48,7 +48,7 @@ impl Process {
         unsafe { self.channel().call(&mut arg, Retry::Always) }.map_err(foreign)?;
         // SAFETY: the call succeeded, so `anon_fd` is a descriptor that the kernel (or a simulated device) has just made for
         // us and that nothing else knows of.
-        let fd = unsafe { OwnedFd::from_raw_fd(arg.anon_fd.cast_signed()) };
+        let fd = unsafe { OwnedFd::from_raw_fd(arg.anon_fd as i32) };
         let log = SmiEvents { fd, gpu, guard: self.inner().guard, pending: Pending::default() };
         // The kernel has no flag for it, so a fork and exec at this very moment can inherit the descriptor.
         fcntl_setfd(&log.fd, FdFlags::CLOEXEC).map_err(|errno| Error::from_errno("F_SETFD", errno.into()))?;

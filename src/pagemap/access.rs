@@ -186,7 +186,7 @@ fn read_system(at: u64, into: &mut [u8]) -> Result<u64, Errno> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: at as *mut _, iov_len: into.len() };
     // SAFETY: the kernel writes at most `into.len()` bytes to `into`, and checks the other address itself.
-    let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+    let got = unsafe { libc::process_vm_readv(own_pid(), &local, 1, &remote, 1, 0) };
     u64::try_from(got).map_err(|_| last_errno())
 }
 
@@ -201,8 +201,12 @@ unsafe fn write_system(at: u64, from: &[u8]) -> Result<u64, Errno> {
     let remote = libc::iovec { iov_base: at as *mut _, iov_len: from.len() };
     // SAFETY: the kernel reads `from.len()` bytes of `from`, and checks the other address itself; the caller answers for the
     // bytes there.
-    let put = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
+    let put = unsafe { libc::process_vm_writev(own_pid(), &local, 1, &remote, 1, 0) };
     u64::try_from(put).map_err(|_| last_errno())
+}
+
+fn own_pid() -> libc::pid_t {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 fn last_errno() -> Errno {

@@ -4,6 +4,7 @@
 //! back. For the same reason there is always one thread more than there are copies under way: a copy may itself wait for
 //! another window.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,7 +41,7 @@ impl CopyThreads {
     }
 
     fn work(self: &Arc<Self>, line: &Arc<Line>) {
-        let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+        let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let mut claim = line.claim();
         loop {
             let reply = claim.call(Request::TakeJob { thread });
@@ -60,7 +61,9 @@ impl CopyThreads {
                 Reply::Release { token } => {
                     let _ = self.ensure(line);
                     // SAFETY: the engine hands a token out for release once, and forgets it.
-                    drop(unsafe { Owned::take(token) });
+                    let devmem = unsafe { Owned::take(token) };
+                    // A driver that panics while it releases memory must not take the thread with it.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(devmem)));
                 }
                 _ => return,
             }

@@ -268,7 +268,6 @@ impl Space {
         if let Some(line) = self.inner().line() {
             self.copies().ensure(line)?;
         }
-        let here = 0u8;
         let populate = Populate {
             region: devmem.owned.dpagemap.region(),
             start: range.start(),
@@ -276,7 +275,7 @@ impl Space {
             cut: Cut::Blocks(SIZE_2M),
             collect: Collect::Window,
             timeslice_ns: u64::try_from(timeslice.as_nanos()).unwrap_or(u64::MAX),
-            stack: std::ptr::from_ref(&here) as u64,
+            stack: self.guarded_stack(),
         };
         let state = devmem.owned.state.clone();
         let token = devmem.owned.into_token();

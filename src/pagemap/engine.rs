@@ -3,7 +3,7 @@
 //! Everything happens in this one thread, one piece at a time: it reads what the kernel reports (touches, unmapped
 //! memory), takes requests from the [slots], and moves pages. There are no locks, so nobody can hold one while a touch
 //! waits; and it touches no memory that can migrate, so it never waits for itself. What it needs lies in [arena]
-//! mappings, in [pool] mappings and on its stack, and requests to migrate any of these are refused.
+//! mappings, in [pool] mappings, on its stack and in static data, and requests to migrate any of these are refused.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,6 +29,7 @@ mod populate;
 mod region;
 pub(crate) mod request;
 pub(crate) mod slots;
+mod statics;
 mod step;
 mod table;
 pub(crate) mod thread;
@@ -45,7 +46,7 @@ use request::{NodeId, Progress, Request};
 use slots::{SLOTS, Slots};
 use step::Work;
 use table::Table;
-use uffd::{Faults, Uffd};
+use uffd::Uffd;
 
 /// VRAM regions a space can have at a time.
 pub(crate) const MAX_REGIONS: usize = 32;
@@ -69,22 +70,24 @@ enum Stop {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) uffd: Uffd,
-    pub(crate) faults: Faults,
     pub(crate) slots: Slots,
     pub(crate) doorbell: OwnedFd,
+    /// `/proc/self/pagemap`, if it may be opened.
+    pub(crate) pagemap: Option<OwnedFd>,
     pub(crate) page: u64,
 }
 
 #[derive(Debug)]
 struct Engine {
     uffd: Uffd,
-    faults_reported: Faults,
     slots: Slots,
     doorbell: OwnedFd,
+    pagemap: Option<OwnedFd>,
     page: u64,
     shift: u32,
     /// The stack of this thread.
     stack: (u64, u64),
+    statics: statics::Statics,
     table: Table,
     regions: [Option<Region>; MAX_REGIONS],
     next_region: u32,
@@ -115,6 +118,8 @@ struct Engine {
     frozen: u32,
     /// Threads inside a fork, for which windows were hidden from the child.
     hidden: ArenaVec<(u64, u64)>,
+    /// Something happened that another request may wait for.
+    stirred: bool,
     /// When to look again at the latest.
     deadline: u64,
     closing: bool,
@@ -134,6 +139,7 @@ impl Engine {
             }
             self.active |= fresh;
             self.deadline = u64::MAX;
+            self.stirred = false;
             for slot in bits(self.active) {
                 busy |= self.step(slot);
             }
@@ -141,7 +147,7 @@ impl Engine {
                 self.slots.close();
                 return;
             }
-            if !busy && self.leaving.is_empty() && self.faults.is_empty() {
+            if !busy && !self.stirred && self.leaving.is_empty() && self.faults.is_empty() {
                 self.sleep();
             }
         }
@@ -221,7 +227,7 @@ impl Engine {
         let scratch = self.scratch.as_ref().into_iter();
         let staging = self.staging.iter().flat_map(Staging::pools);
         let mut ranges = pools.chain(scratch).chain(staging).map(pool::Pool::mapped).chain([self.stack]);
-        ranges.any(|(low, high)| start < high && low < end)
+        ranges.any(|(low, high)| start < high && low < end) || self.statics.overlap(start, end)
     }
 }
 

@@ -14,7 +14,7 @@ pub enum Event {
     Unmapped(PageRange),
     /// `MADV_DONTNEED`, `MADV_FREE`, `MADV_REMOVE`: mapped still, contents gone.
     Discarded(PageRange),
-    /// `mremap`.
+    /// `mremap`. Unless it left the old mapping in place, [`Unmapped`](Self::Unmapped) of the old addresses follows.
     Moved {
         /// Old addresses.
         from: PageRange,

@@ -67,8 +67,8 @@ pub struct Injection {
     pub pinned_page: u32,
     /// A window on its way out cannot be moved: `ENOMEM`.
     pub way_out: Trigger,
-    /// How long the engine dwells between two pages of a window on its way in, or before a window goes out. Everything else
-    /// waits meanwhile.
+    /// How long the engine dwells between registering a window and moving its pages in, and before a window goes out. Everything
+    /// else waits meanwhile.
     pub delay: Duration,
 }
 

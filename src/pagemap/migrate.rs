@@ -94,7 +94,6 @@ impl Space {
         options: &MigrateOptions,
         total: &mut Migrated,
     ) -> Result<()> {
-        let here = 0u8;
         let mut at = piece.start();
         let mut end = piece.end();
         // One retry for each window: where the last one was made.
@@ -107,7 +106,7 @@ impl Space {
                 cut: options.cut(),
                 collect: options.collect(),
                 timeslice_ns: options.timeslice_ns(),
-                stack: std::ptr::from_ref(&here) as u64,
+                stack: self.guarded_stack(),
             };
             match self.ask(call, Request::Populate(populate))? {
                 Reply::Progress(progress) => {

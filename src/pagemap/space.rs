@@ -1,5 +1,6 @@
 //! The address space of this process, shared by all its simulated devices.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::engine::uffd::{Faults, OpenFailure, REQUIRED, Uffd};
 use super::engine::{self, Start};
 use super::failure::error;
 use super::vma::{Maps, Vma};
-use super::{capabilities, fork};
+use super::{capabilities, fork, vma};
 use crate::channel::ProcessGuard;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::page_size;
@@ -82,7 +83,13 @@ impl Space {
         // SAFETY: `Inner` keeps the line until the engine's thread has ended, or leaks it.
         let slots = unsafe { line.slots() };
         fork::install()?;
-        let start = Start { uffd, faults, slots, doorbell: bell, page: page_size() };
+        let start = Start {
+            uffd,
+            slots,
+            doorbell: bell,
+            pagemap: vma::open_proc("/proc/self/pagemap").ok(),
+            page: page_size(),
+        };
         let thread = engine::thread::spawn(start)
             .map_err(|io| Error::new(ErrorKind::OutOfMemory, "pthread_create").because(io.to_string()))?;
         let inner = Arc::new(Inner {
@@ -120,6 +127,18 @@ impl Space {
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// The stack of the calling thread, if it must not migrate: the kernel writes there (signals, restartable sequences), and
+    /// where its touches are not reported that is fatal.
+    pub(crate) fn guarded_stack(&self) -> (u64, u64) {
+        thread_local! {
+            static STACK: OnceCell<(u64, u64)> = const { OnceCell::new() };
+        }
+        if self.inner.capabilities.kernel_touch {
+            return (0, 0);
+        }
+        STACK.with(|stack| *stack.get_or_init(|| engine::thread::stack_of_this_thread().unwrap_or((0, 0))))
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {

@@ -156,7 +156,7 @@ pub(crate) fn vm_flags(at: u64) -> Result<Vec<[u8; 2]>> {
     Ok(Vec::new())
 }
 
-fn open_proc(path: &'static str) -> Result<OwnedFd> {
+pub(crate) fn open_proc(path: &'static str) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
         Error::from_errno("open", errno.into())
             .because(format!("{path} cannot be opened"))
@@ -165,10 +165,11 @@ fn open_proc(path: &'static str) -> Result<OwnedFd> {
 }
 
 fn query(file: std::os::fd::BorrowedFd<'_>, arg: &mut ProcmapQueryArg) -> Result<(), Errno> {
-    // SAFETY: the number and the layout belong together (checked where the struct is defined); the kernel writes the struct
-    // and at most `vma_name_size` bytes at `vma_name_addr`, which names a buffer of that size in the caller, or nothing.
-    unsafe { rustix::ioctl::ioctl(file, Updater::<{ PROCMAP_QUERY as rustix::ioctl::Opcode }, _>::new(arg)) }
-        .map_err(Errno::from)
+    // SAFETY: the number and the layout belong together (checked where the struct is defined).
+    let call = unsafe { Updater::<{ PROCMAP_QUERY as rustix::ioctl::Opcode }, _>::new(arg) };
+    // SAFETY: the kernel writes the struct and at most `vma_name_size` bytes at `vma_name_addr`, which names a buffer of that
+    // size in the caller, or nothing.
+    unsafe { rustix::ioctl::ioctl(file, call) }.map_err(Errno::from)
 }
 
 fn of_query(arg: &ProcmapQueryArg, name: &[u8]) -> Vma {

@@ -10,17 +10,18 @@ use std::time::Instant;
 use crate::channel::{Channel, ProcessGuard};
 use crate::error::{Errno, Error, Result};
 use crate::kfd::TopologySource;
+use crate::pagemap::Space;
 
 mod config;
 mod events;
 mod faults;
 mod gpus;
 mod intervals;
-mod ledger;
 mod memory;
 mod node;
 mod objects;
 mod process;
+mod process_memory;
 mod queue;
 mod render;
 mod sdma;
@@ -38,8 +39,9 @@ pub use render::RenderNode;
 use memory::Memory;
 use node::Context;
 use process::State;
+use process_memory::ProcessMemory;
 use render::RenderFile;
-use smi::Smi;
+use smi::{Line, Smi};
 use worker::{Duties, Worker};
 
 /// What a simulated call answers where a real kernel would dereference NULL or leave a buffer: a number that no kernel gives.
@@ -83,13 +85,23 @@ pub struct Kfd {
 }
 
 impl Kfd {
-    /// A machine with these GPUs.
+    /// A machine with these GPUs, over the memory of this process.
     ///
     /// # Errors
     ///
-    /// As [`ProcessGuard::current`].
+    /// As [`Space::of_process`]; [`OutOfMemory`](crate::ErrorKind::OutOfMemory) when addresses for the VRAM cannot be had.
     pub fn new(config: KfdConfig) -> Result<Arc<Self>> {
-        Self::with_memory(config, Arc::new(ledger::Ledger::default()))
+        Self::in_space(config, crate::sim::space::of_process()?)
+    }
+
+    /// A machine with these GPUs, over a space that other simulated devices share.
+    ///
+    /// # Errors
+    ///
+    /// As [`VramRegion::new`](crate::pagemap::VramRegion::new).
+    pub fn in_space(config: KfdConfig, space: Space) -> Result<Arc<Self>> {
+        let memory = ProcessMemory::new(&config, space)?;
+        Self::with_memory(config, Arc::new(memory))
     }
 
     fn with_memory(config: KfdConfig, memory: Arc<dyn Memory>) -> Result<Arc<Self>> {
@@ -171,6 +183,21 @@ impl Kfd {
         self.shared.hazards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Unplugs a GPU, by its index in the configuration: what is in its VRAM goes back to system memory, it leaves the topology,
+    /// and calls that name it answer `ENODEV`. A real kernel (7.3) also kills the process with `SIGBUS`.
+    pub fn unplug(&self, gpu: usize) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(config) = self.shared.config.gpus.get(gpu).filter(|_| !removed.contains(&gpu)) else {
+            return;
+        };
+        removed.push(gpu);
+        let mut state = self.primary.lock();
+        state.catch_up(&self.shared);
+        if let Some(index) = state.index(config.gpu_id) {
+            state.unplug(&self.shared, index);
+        }
+    }
+
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -223,6 +250,12 @@ impl Kfd {
 impl Drop for Kfd {
     fn drop(&mut self) {
         self.shared.worker.notify();
+        if self.owner.is_owner() {
+            let state = self.primary.lock();
+            for device in state.devices.iter().filter(|device| device.acquired.is_some() && !device.removed) {
+                self.shared.smi.log(&self.shared.config.kernel, device.gpu_id, &Line::ProcessEnd);
+            }
+        }
     }
 }
 

@@ -4,6 +4,20 @@
 //! leaves unsaid is simulated as well: a prefetch that cannot move its pages succeeds, unmapping is refused while the GPU
 //! uses pages, advice compares file numbers. Sources are the driver's own (`xe_vm.c`, `xe_svm.c`, `xe_vm_madvise.c`,
 //! `drm_gpusvm.c`, `xe_pagefault.c`; Linux 7.3), and for older kernels the trees of 6.17 to 7.0.
+//!
+//! ```no_run
+//! use drm_pagemap::PageRange;
+//! use drm_pagemap::sim::xe::{KernelVersion, Platform, XeConfig, XeGpu};
+//! use drm_pagemap::xe::{Device, PrefetchTarget, Vm, VmFlags};
+//!
+//! let gpu = XeGpu::new(XeConfig::new(Platform::Battlemage).kernel(KernelVersion::V6_18))?;
+//! let device = Device::from_channel(gpu.open()?)?;
+//! let vm = Vm::create(&device, VmFlags::SVM)?;
+//! vm.mirror_all()?;
+//! let data = vec![1.0f32; 1 << 20];
+//! vm.prefetch(PageRange::covering(&data), PrefetchTarget::Region(1))?;
+//! # Ok::<(), drm_pagemap::Error>(())
+//! ```
 
 mod address_space;
 mod attributes;

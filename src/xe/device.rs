@@ -144,6 +144,26 @@ impl Device {
         Ok(Self(Arc::new(Inner { channel, config, answers: Answers::default(), pat: OnceLock::new() })))
     }
 
+    /// A device that was asked nothing, of a kernel that can everything.
+    #[cfg(test)]
+    pub(super) fn unchecked(channel: Channel) -> Self {
+        let config = Config {
+            device_id: 0xe20b,
+            revision: 0,
+            has_vram: true,
+            has_low_latency: true,
+            has_cpu_addr_mirror: true,
+            has_no_compression_hint: true,
+            has_disable_state_cache_perf_fix: true,
+            has_purging_support: true,
+            min_alignment: 4096,
+            va_bits: 48,
+            max_exec_queue_priority: 1,
+        };
+        let pat = OnceLock::from(Some(PatTable::BMG));
+        Self(Arc::new(Inner { channel, config, answers: Answers::all_supported(), pat }))
+    }
+
     /// The channel to the driver.
     #[must_use]
     pub fn channel(&self) -> &Channel {

@@ -108,7 +108,8 @@ const WAIT: &[Meaning] = &[
 ///
 /// It stands for one operation at a time and can be used again once that is complete. The page is shared memory, which never
 /// migrates, and stays mapped until the word is written: dropping a fence that is still waited for leaks its page instead
-/// of letting the kernel write to memory that has become something else.
+/// of letting the kernel write to memory that has become something else. A fence whose queue died is never signalled: drop it and
+/// make another.
 #[doc(alias = "drm_xe_sync")]
 #[derive(Debug)]
 pub struct UserFence {

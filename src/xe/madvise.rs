@@ -195,7 +195,8 @@ impl Vm {
     }
 
     /// Says whether the content of the buffer objects bound in `range` is needed (`MADVISE`, since kernel 7.1). Answers whether
-    /// it is still there: false once memory of an object was thrown away. Mirrors and user pointers are skipped.
+    /// it is still there: false once memory of an object was thrown away, and where nothing at all is bound. Mirrors and user
+    /// pointers are skipped, and count as kept.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ use super::pat::PatIndex;
 use super::probe::Operation;
 use super::sync::Syncs;
 use super::vm::{Vm, VmFlags};
+use crate::channel::Retry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PageRange;
 use crate::uapi::IoctlArg;
@@ -124,7 +125,7 @@ impl Vm {
         let mut mirrored = self.mirrored();
         let resolved = self.resolve_mirror(&mirrored, options)?;
         let bind = Bind::mirror(range, resolved);
-        self.bind_one(bind.op(), None).map_err(|error| explain_bind(error, self, &[bind]))?;
+        self.bind_one(bind.op(), None, Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))?;
         *mirrored = Some(resolved);
         Ok(())
     }
@@ -167,7 +168,7 @@ impl Vm {
             return Ok(());
         }
         let bind = Bind::unmap(range);
-        self.bind_one(bind.op(), None).map_err(|error| explain_bind(error, self, &[bind]))
+        self.bind_one(bind.op(), None, Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))
     }
 
     fn resolve_mirror(

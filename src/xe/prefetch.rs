@@ -6,6 +6,7 @@ use super::fence::UserFence;
 use super::madvise::{Advice, PreferredLocation};
 use super::probe::Operation;
 use super::vm::Vm;
+use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::PageRange;
 use crate::uapi::IoctlArg;
@@ -91,10 +92,14 @@ const PREFETCH: &[Meaning] = &[
     means(
         Errno::EAGAIN,
         ErrorKind::TryAgain,
-        "the pages changed under the driver again and again",
-        "repeat the prefetch when fewer threads change the process's mappings",
+        "the pages changed under the driver again and again, or do not fit in device memory all at once",
+        "prefetch less at a time than the device has free; part of the range may be there already",
     ),
 ];
+
+/// How often a prefetch is made that the driver wants repeated (`EAGAIN`). A CPU touch at the wrong moment is over by the next
+/// attempt; a request that evicts its own pages moves them all again each time, and never succeeds.
+const ATTEMPTS: u32 = 4;
 
 impl Vm {
     /// Brings the pages of `range` to `target` and maps them for the GPU (`VM_BIND`, `PREFETCH`). One ioctl, no allocation;
@@ -118,8 +123,9 @@ impl Vm {
     /// * [`ErrorKind::InvalidArgument`] (`EINVAL`): no such region or VM, or the range ends beyond the GPU's addresses.
     /// * [`ErrorKind::MemoryKind`] (`EPERM`: not writable, under a writable mirror; `EIO`: a device mapping). Pages before
     ///   the offending one may have been prepared.
-    /// * [`ErrorKind::Busy`] (`EBUSY`), [`ErrorKind::TryAgain`] (`EAGAIN`, after many repetitions), [`ErrorKind::OutOfMemory`]
-    ///   (`ENOMEM`), [`ErrorKind::OutOfVram`] (`ENOSPC`, page tables), [`ErrorKind::NotFound`] (`ENOENT`, dead VM),
+    /// * [`ErrorKind::TryAgain`] (`EAGAIN`, after a few repetitions): the pages kept changing, or the range does not fit in device
+    ///   memory and its end evicted its beginning. As much as fits is there.
+    /// * [`ErrorKind::Busy`] (`EBUSY`), [`ErrorKind::OutOfMemory`] (`ENOMEM`), [`ErrorKind::OutOfVram`] (`ENOSPC`, page tables), [`ErrorKind::NotFound`] (`ENOENT`, dead VM),
     ///   [`ErrorKind::ForeignProcess`], [`ErrorKind::DeviceLost`].
     #[doc(alias = "DRM_XE_VM_BIND_OP_PREFETCH")]
     pub fn prefetch(&self, range: PageRange, target: PrefetchTarget) -> Result<()> {
@@ -191,7 +197,14 @@ impl Vm {
             prefetch_mem_region_instance: target.raw(),
             ..Default::default()
         };
-        self.bind_one(op, fence).map_err(|error| self.explain_prefetch(error, range))
+        let mut attempts = 1;
+        loop {
+            match self.bind_one(op, fence, Retry::Interrupted) {
+                Err(error) if error.errno() == Some(Errno::EAGAIN) && attempts < ATTEMPTS => attempts += 1,
+                result => return result.map_err(|error| self.explain_prefetch(error, range)),
+            }
+            std::thread::yield_now();
+        }
     }
 
     #[cold]

@@ -11,6 +11,7 @@ use super::madvise::{Advice, AtomicMode, PreferredLocation};
 use super::mirror::ResolvedMirror;
 use super::pat::PatIndex;
 use super::vm::{Vm, VmFlags};
+use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::{PageRange, page_size};
 use crate::uapi::xe::{
@@ -113,6 +114,13 @@ impl Operation {
 /// Answers of the kernel so far.
 #[derive(Debug, Default)]
 pub(super) struct Answers([OnceLock<bool>; Operation::COUNT]);
+
+impl Answers {
+    #[cfg(test)]
+    pub(super) fn all_supported() -> Self {
+        Self([const { OnceLock::new() }; Operation::COUNT].map(|_: OnceLock<bool>| OnceLock::from(true)))
+    }
+}
 
 /// Asks what a device and its kernel can do; made by [`Device::probe`].
 ///
@@ -262,7 +270,7 @@ struct MirroredPage<'a> {
 impl MirroredPage<'_> {
     fn mirror(&self, flags: u32) -> Result<()> {
         let mirror = ResolvedMirror { flags: DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR | flags, pat: self.pat };
-        self.vm.bind_one(Bind::mirror(self.range, mirror).op(), None)
+        self.vm.bind_one(Bind::mirror(self.range, mirror).op(), None, Retry::Always)
     }
 
     /// To system memory: never to VRAM, at which 6.17 crashes.
@@ -273,11 +281,11 @@ impl MirroredPage<'_> {
             op: DRM_XE_VM_BIND_OP_PREFETCH,
             ..Default::default()
         };
-        known(self.vm.bind_one(op, None))
+        known(self.vm.bind_one(op, None, Retry::Always))
     }
 
     fn unmap(&self) -> Result<()> {
-        self.vm.bind_one(Bind::unmap(self.range).op(), None)
+        self.vm.bind_one(Bind::unmap(self.range).op(), None, Retry::Always)
     }
 }
 

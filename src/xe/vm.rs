@@ -14,7 +14,7 @@ use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::uapi::IoctlArg;
 use crate::uapi::xe::{
     DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE, DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT,
-    DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, VmBind, VmBindOp, VmBindOps, VmCreate, VmDestroy,
+    DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, SyncEntry, VmBind, VmBindOp, VmBindOps, VmCreate, VmDestroy,
 };
 
 bitflags! {
@@ -181,7 +181,7 @@ impl Vm {
 
     /// Makes one `VM_BIND` of one operation, stored in the argument: no allocation, one system call. The error is as the
     /// channel gives it.
-    pub(super) fn bind_one(&self, op: VmBindOp, fence: Option<&crate::uapi::xe::SyncEntry>) -> Result<()> {
+    pub(super) fn bind_one(&self, op: VmBindOp, fence: Option<&SyncEntry>, retry: Retry) -> Result<()> {
         self.guard.check(VmBind::NAME)?;
         let mut arg = VmBind {
             vm_id: self.id,
@@ -193,7 +193,7 @@ impl Vm {
         };
         // SAFETY: the kernel reads the sync entry during the call. A user fence in it is the kernel's to write until it
         // is signalled; `UserFence` keeps its page until then.
-        unsafe { self.device.channel().call(&mut arg, Retry::Always) }
+        unsafe { self.device.channel().call(&mut arg, retry) }
     }
 
     /// Makes several bind operations in one call: all or none (`VM_BIND`).

@@ -1,17 +1,20 @@
 //! Advice is in force while its guard lives, and what it overrode comes back.
 
-use drm_pagemap::mirror::Advice;
 use drm_pagemap::range::SIZE_2M;
 use drm_pagemap::{Buffer, ErrorKind, Location, PageRange};
 
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, filled};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test { name: "advice/given_and_taken_back", needs: &[Need::Advice], run: given_and_taken_back },
     Test { name: "advice/nested_guards_restore", needs: &[Need::Advice], run: nested_guards_restore },
     Test { name: "advice/nothing_advised_is_refused", needs: &[], run: nothing_advised_is_refused },
-    Test { name: "advice/what_the_driver_lacks_is_refused", needs: &[], run: what_the_driver_lacks_is_refused },
+    Test {
+        name: "advice/what_the_driver_lacks_is_refused",
+        needs: &[],
+        run: what_the_driver_lacks_is_refused,
+    },
     Test { name: "advice/of_unmapped_memory", needs: &[Need::Advice], run: of_unmapped_memory },
 ];
 
@@ -34,8 +37,7 @@ fn nested_guards_restore(context: &Context) -> TestResult {
     let inner = mirror.advise_range(middle).prefer(context.gpu().vram()).apply()?;
     // Dropped out of order on purpose: the inner one stays in force for its pages.
     drop(outer);
-    let reset: fn(Advice<'_>) -> drm_pagemap::Result<()> = Advice::reset;
-    reset(inner)?;
+    inner.reset()?;
     Ok(())
 }
 

@@ -10,13 +10,17 @@ use drm_pagemap::{Cause, ErrorKind, Gpu};
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, filled};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test { name: "faults/xe_unplugged", needs: &[Need::Xe, Need::Simulated], run: xe_unplugged },
     Test { name: "faults/xe_wedged", needs: &[Need::Xe, Need::Simulated], run: xe_wedged },
     Test { name: "faults/xe_integrated", needs: &[Need::Xe, Need::Simulated], run: xe_integrated },
     Test { name: "faults/xe_kernels", needs: &[Need::Xe, Need::Simulated], run: xe_kernels },
     Test { name: "faults/kfd_vram_full", needs: &[Need::Kfd, Need::Simulated], run: kfd_vram_full },
-    Test { name: "faults/kfd_races_and_signals", needs: &[Need::Kfd, Need::Simulated], run: kfd_races_and_signals },
+    Test {
+        name: "faults/kfd_races_and_signals",
+        needs: &[Need::Kfd, Need::Simulated],
+        run: kfd_races_and_signals,
+    },
     Test { name: "faults/kfd_without_svm", needs: &[Need::Kfd, Need::Simulated], run: kfd_without_svm },
 ];
 
@@ -104,7 +108,11 @@ fn kfd_vram_full(_: &Context) -> TestResult {
     let data = filled(4 << 20)?;
     kfd.faults().fill_vram(true);
     let outcome = mirror.prefetch(&data).to(gpus[0].vram()).run()?;
-    assert_eq!((outcome.moved(), outcome.not_moved()), (0, 4 << 20), "the driver's success is not ours: {outcome}");
+    assert_eq!(
+        (outcome.moved(), outcome.not_moved()),
+        (0, 4 << 20),
+        "the driver's success is not ours: {outcome}"
+    );
     assert!(outcome.refusals().iter().all(|r| r.cause == Cause::NoVram), "{outcome}");
     assert!(outcome.retry_useful());
     kfd.faults().fill_vram(false);
@@ -123,10 +131,12 @@ fn kfd_races_and_signals(_: &Context) -> TestResult {
     let outcome = mirror.prefetch(&data).to(gpus[0].vram()).run()?;
     assert!(outcome.is_complete(), "{outcome}");
     kfd.faults().mapping_races(u32::MAX);
-    let error = mirror.prefetch(&data).to(gpus[0].vram()).run().unwrap_err();
+    let fresh = filled(4 << 20)?;
+    let error = mirror.prefetch(&fresh).to_system().run().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
     kfd.faults().mapping_races(0);
     assert_intact(&data);
+    assert_intact(&fresh);
     Ok(())
 }
 

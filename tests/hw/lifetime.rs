@@ -5,7 +5,7 @@ use drm_pagemap::{Buffer, ErrorKind};
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, filled, word_at};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "lifetime/dropped_mirror_leaves_data",
         needs: &[Need::Vram],

@@ -21,5 +21,12 @@ mod simulated;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[placement::TESTS, advice::TESTS, memory_kinds::TESTS, pressure::TESTS, lifetime::TESTS, faults::TESTS])
+    harness::run(&[
+        placement::TESTS,
+        advice::TESTS,
+        memory_kinds::TESTS,
+        pressure::TESTS,
+        lifetime::TESTS,
+        faults::TESTS,
+    ])
 }

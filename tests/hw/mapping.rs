@@ -8,13 +8,13 @@ use drm_pagemap::PageRange;
 use nix::sys::mman::{MapFlags, ProtFlags};
 
 /// A mapping made for a test, unmapped on drop.
-pub struct Mapping {
+pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Mapping {
-    pub fn anonymous(len: usize, flags: MapFlags) -> nix::Result<Self> {
+    pub(crate) fn anonymous(len: usize, flags: MapFlags) -> nix::Result<Self> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let size = len.try_into().expect("not empty");
         // SAFETY: no fixed address is asked for, so nothing existing is replaced.
@@ -22,7 +22,7 @@ impl Mapping {
         Ok(Self { start: start.cast(), len })
     }
 
-    pub fn of_file(file: &File, len: usize, flags: MapFlags) -> nix::Result<Self> {
+    pub(crate) fn of_file(file: &File, len: usize, flags: MapFlags) -> nix::Result<Self> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let size = len.try_into().expect("not empty");
         // SAFETY: no fixed address is asked for, so nothing existing is replaced; the file is the test's own.
@@ -30,31 +30,43 @@ impl Mapping {
         Ok(Self { start: start.cast(), len })
     }
 
-    pub fn range(&self) -> PageRange {
+    pub(crate) fn range(&self) -> PageRange {
         PageRange::rounded_out(self.start.as_ptr() as u64, self.len as u64).expect("a mapping does not wrap")
     }
 
-    pub fn bytes(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is `len` bytes, readable and writable, and this is the only reference to it.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    pub fn words(&mut self) -> &mut [u64] {
+    pub(crate) fn words(&mut self) -> &mut [u64] {
         bytemuck::cast_slice_mut(self.bytes())
     }
 
+    /// Has the kernel use small pages only.
+    pub(crate) fn without_huge_pages(self) -> Self {
+        // SAFETY: the advice chooses page sizes and changes no byte.
+        let advised = unsafe {
+            nix::sys::mman::madvise(self.start.cast(), self.len, nix::sys::mman::MmapAdvise::MADV_NOHUGEPAGE)
+        };
+        // A kernel without huge pages answers EINVAL, and has small pages only.
+        assert!(matches!(advised, Ok(()) | Err(nix::errno::Errno::EINVAL)), "{advised:?}");
+        self
+    }
+
     /// Changes the protection of `part`, given in bytes from the start.
-    pub fn protect(&mut self, part: std::ops::Range<usize>, protection: ProtFlags) {
+    pub(crate) fn protect(&mut self, part: std::ops::Range<usize>, protection: ProtFlags) {
         assert!(part.end <= self.len);
         // SAFETY: the part lies inside the mapping, to which no reference exists while `&mut self` is held.
         unsafe {
             let start = self.start.add(part.start);
-            nix::sys::mman::mprotect(start.cast(), part.len(), protection).expect("own memory can be protected");
+            nix::sys::mman::mprotect(start.cast(), part.len(), protection)
+                .expect("own memory can be protected");
         }
     }
 
     /// Unmaps `part`, given in bytes from the start. Only addresses outside of it may be used afterwards.
-    pub fn punch(&mut self, part: std::ops::Range<usize>) {
+    pub(crate) fn punch(&mut self, part: std::ops::Range<usize>) {
         assert!(part.end <= self.len);
         // SAFETY: the part lies inside the mapping, to which no reference exists while `&mut self` is held.
         unsafe {

@@ -10,7 +10,7 @@ use crate::harness::{Context, Need, Stop, Test, TestResult};
 use crate::mapping::Mapping;
 use crate::placement::{assert_intact, device_bytes, fill, word_at};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test { name: "memory_kinds/shared_anonymous", needs: &[Need::Vram], run: shared_anonymous },
     Test { name: "memory_kinds/shared_file", needs: &[Need::Vram], run: shared_file },
     Test { name: "memory_kinds/private_file", needs: &[Need::Vram], run: private_file },
@@ -84,10 +84,11 @@ fn read_only(context: &Context) -> TestResult {
     fill(memory.words());
     memory.protect(0..LEN, ProtFlags::PROT_READ);
     let outcome = prefetch(context, memory.range())?;
-    if context.gpu().driver() == drm_pagemap::Driver::Xe {
+    // The real amdgpu moves read-only anonymous memory as well; a simulated one cannot (`UFFDIO_MOVE`).
+    if context.gpu().driver() == drm_pagemap::Driver::Xe || context.gpu().is_simulated() {
         assert_refused(&outcome, memory.range(), Cause::NotWritable);
     } else {
-        assert!(outcome.is_complete(), "amdgpu moves read-only anonymous memory: {outcome}");
+        assert!(outcome.is_complete(), "{outcome}");
     }
     memory.protect(0..LEN, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
     assert_intact(memory.words());
@@ -118,7 +119,9 @@ fn hugetlb(context: &Context) -> TestResult {
 fn mixture(context: &Context) -> TestResult {
     // Movable memory, a read-only stretch, movable memory, a hole, movable memory.
     let (page, unit) = (page_size() as usize, SIZE_2M as usize);
-    let mut memory = Mapping::anonymous(5 * unit, MapFlags::MAP_PRIVATE).expect("memory");
+    // Small pages: xe before 7.0 leaves the rest of a huge page behind when a part of it cannot move.
+    let mut memory =
+        Mapping::anonymous(5 * unit, MapFlags::MAP_PRIVATE).expect("memory").without_huge_pages();
     fill(memory.words());
     let range = memory.range();
     memory.protect(unit..unit + 4 * page, ProtFlags::PROT_NONE);

@@ -6,7 +6,7 @@ use drm_pagemap::{Buffer, Error, ErrorKind, Location, Mirror, Observe, PageRange
 
 use crate::harness::{Context, Need, Test, TestResult};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "placement/mirror_can_be_made_and_dropped",
         needs: &[],
@@ -52,30 +52,30 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A buffer in which every word tells its own index.
-pub fn filled(bytes: usize) -> Result<Buffer<u64>, Error> {
+pub(crate) fn filled(bytes: usize) -> Result<Buffer<u64>, Error> {
     let mut data = Buffer::zeroed(bytes / 8)?;
     fill(&mut data);
     Ok(data)
 }
 
-pub fn fill(data: &mut [u64]) {
+pub(crate) fn fill(data: &mut [u64]) {
     for (index, word) in data.iter_mut().enumerate() {
         *word = word_at(index);
     }
 }
 
-pub fn word_at(index: usize) -> u64 {
+pub(crate) fn word_at(index: usize) -> u64 {
     (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xabcd
 }
 
 /// Checks every word, which brings everything back.
-pub fn assert_intact(data: &[u64]) {
+pub(crate) fn assert_intact(data: &[u64]) {
     let wrong = data.iter().enumerate().find(|&(index, word)| *word != word_at(index));
     assert_eq!(wrong, None, "first wrong word (index, value)");
 }
 
 /// Bytes of the range that are in VRAM.
-pub fn device_bytes(range: PageRange) -> Result<u64, Error> {
+pub(crate) fn device_bytes(range: PageRange) -> Result<u64, Error> {
     Ok(residency::of_range(range)?.summary().bytes(Place::Device))
 }
 
@@ -201,13 +201,17 @@ fn odd_sizes_and_offsets(context: &Context) -> TestResult {
 
 fn plain_vec(context: &Context) -> TestResult {
     let mirror = context.gpu().mirror()?;
-    // Large enough that the allocator maps it on its own, small pages at its edges shared with nothing.
     let mut data = vec![0u64; (5 << 20) / 8 + 3];
     fill(&mut data);
-    let outcome = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
+    // Its first and last page may hold other things of the allocator: only the pages that are its own.
+    let own = PageRange::inside(&data);
+    let outcome = mirror.prefetch_range(own).to(context.gpu().vram()).run()?;
     assert!(outcome.is_complete(), "{outcome}");
     assert_intact(&data);
-    // A small one shares its page with other things of the allocator; they stay intact as well.
+    if !context.gpu().kernel_can_touch_vram() {
+        return Ok(());
+    }
+    // A small one shares its page with other things; they stay intact as well.
     let small: Vec<u64> = (0..16).map(word_at).collect();
     let neighbour: Vec<u64> = (0..16).map(word_at).collect();
     let _ = mirror.prefetch(&small).to(context.gpu().vram()).run()?;

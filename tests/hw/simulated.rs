@@ -13,7 +13,7 @@ const VRAM: u64 = 64 << 20;
 type Build = fn() -> Result<Vec<Gpu>>;
 
 /// Label, driver and maker of each.
-pub fn machines() -> Vec<(&'static str, Driver, Build)> {
+pub(crate) fn machines() -> Vec<(&'static str, Driver, Build)> {
     vec![
         ("xe", Driver::Xe, xe),
         ("amdgpu", Driver::Kfd, || kfd(Xnack::Off)),

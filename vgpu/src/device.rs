@@ -22,6 +22,10 @@ pub trait Device: Debug + Send + Sync {
     /// Back to the state after power-on; the contents of memory may stay.
     fn reset(&self);
 
+    /// The guest has forbidden the device to access memory (bus mastering). Most devices need not care: a driver
+    /// does so only when they are idle.
+    fn bus_master_off(&self) {}
+
     /// Stops everything at once, as when the device is pulled out. A [`reset`](Self::reset) brings it back.
     fn halt(&self);
 

@@ -100,10 +100,19 @@ impl Function {
             return;
         }
         let mut config = lock(&self.config);
+        let master = config.bus_master();
         config.write(at, from);
+        let silenced = master && !config.bus_master();
         let layout = self.device.layout();
         if let Some(window) = layout.windows.iter().find(|w| w.bar == layout.memory_bar) {
             self.board.peers.place(self.board.index, config.bar_address(window.bar), &window.mapping);
+        }
+        let reset = config.reset_requested(&layout.capabilities);
+        drop(config);
+        if reset {
+            self.reset();
+        } else if silenced {
+            self.device.bus_master_off();
         }
     }
 

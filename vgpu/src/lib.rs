@@ -3,10 +3,12 @@
 //! A model is a [`device::Device`]: it sees trapped accesses to its BARs and works on shared memory with its own
 //! engine threads. Everything around it is the same for all vendors: PCI configuration ([`pci`], [`function`]),
 //! memory ([`mem`]), register tables ([`regs`]), engine threads ([`engine`]), trouble on purpose ([`inject`]) and the
-//! vfio-user server ([`transport`]). [`xe`] is the Intel model.
+//! vfio-user server ([`transport`]). [`xe`] is the Intel model, [`amd`] the AMD
+//! one.
 //!
 //! The crate's README tells how to run it, how to extend it, and what a test against it proves.
 
+pub mod amd;
 pub mod board;
 pub mod counters;
 pub mod coverage;

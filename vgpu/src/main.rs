@@ -15,7 +15,7 @@ use vgpu::inject::Spec;
 use vgpu::pci::Peers;
 use vgpu::profile::Profile;
 use vgpu::transport::{Listener, listen};
-use vgpu::xe;
+use vgpu::{amd, xe};
 
 /// Virtual GPUs for real kernel drivers.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ enum Command {
 enum Gpu {
     /// A Battlemage-like device (8086:e20b).
     Intel,
+    /// A Vega 10 (1002:6860) or an MI200 (1002:7408).
+    Amd,
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,9 +56,10 @@ struct Serve {
     /// Socket to listen at; once per device. A left-over file is replaced.
     #[arg(long, required = true, num_args = 1..)]
     socket: Vec<PathBuf>,
-    /// Comma-separated choices: vram=SIZE, and tlb, media, ccs, each also with "no-" before it.
+    /// Comma-separated choices. Intel: vram=SIZE, and tlb, media, ccs, each also with "no-" before it. AMD: mi200 or
+    /// vega10, xgmi for a hive of all devices, vram=SIZE, tlb or no-tlb.
     #[arg(long, default_value = "default")]
-    profile: Profile,
+    profile: String,
     /// Write a trace of the run into this file.
     #[arg(long)]
     trace: Option<PathBuf>,
@@ -75,18 +78,49 @@ struct Serve {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(serve) => run(&serve),
-        Command::Firmware { gpu: Gpu::Intel, out } => write_firmware(&out),
+        Command::Firmware { gpu, out } => write_firmware(gpu, &out),
     }
 }
 
-fn write_firmware(out: &Path) -> anyhow::Result<()> {
-    for blob in xe::firmware::blobs() {
-        let path = out.join("lib/firmware").join(blob.path);
+fn write_firmware(gpu: Gpu, out: &Path) -> anyhow::Result<()> {
+    let files: Vec<(String, Vec<u8>)> = match gpu {
+        Gpu::Intel => xe::firmware::blobs().into_iter().map(|b| (b.path.into(), b.bytes)).collect(),
+        Gpu::Amd => {
+            let files =
+                [amd::asic::VEGA10, amd::asic::MI200].into_iter().flat_map(|a| amd::firmware::files(&a));
+            files.map(|f| (f.path, f.bytes)).collect()
+        }
+    };
+    for (path, bytes) in files {
+        let path = out.join("lib/firmware").join(path);
         let folder = path.parent().unwrap_or(out);
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        std::fs::write(&path, &blob.bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// What the devices of a run have in common.
+enum Maker {
+    Intel(Profile),
+    Amd(amd::Maker),
+}
+
+impl Maker {
+    fn new(gpu: Gpu, profile: &str, count: usize) -> anyhow::Result<Maker> {
+        let wrong = |why: String| anyhow::anyhow!("--profile: {why}");
+        Ok(match gpu {
+            Gpu::Intel => Maker::Intel(profile.parse().map_err(wrong)?),
+            Gpu::Amd => Maker::Amd(amd::Maker::new(profile.parse().map_err(wrong)?, count)?),
+        })
+    }
+
+    fn device(&self, board: Arc<Board>) -> std::io::Result<Arc<dyn Device>> {
+        Ok(match self {
+            Maker::Intel(profile) => Arc::new(xe::XeDevice::new(board, profile)?),
+            Maker::Amd(maker) => Arc::new(maker.device(board)?),
+        })
+    }
 }
 
 fn run(options: &Serve) -> anyhow::Result<()> {
@@ -104,6 +138,7 @@ fn run(options: &Serve) -> anyhow::Result<()> {
     if let Some(spec) = options.inject.iter().find(|spec| spec.device >= count) {
         bail!("--inject names device {}, but there are {count}", spec.device);
     }
+    let maker = Maker::new(options.gpu, &options.profile, count)?;
     let peers = Arc::new(Peers::default());
     let mut devices = Vec::new();
     for (index, path) in options.socket.iter().enumerate() {
@@ -113,9 +148,7 @@ fn run(options: &Serve) -> anyhow::Result<()> {
         for spec in options.inject.iter().filter(|spec| spec.device == index) {
             board.injector.arm(spec.order);
         }
-        let device: Arc<dyn Device> = match options.gpu {
-            Gpu::Intel => Arc::new(xe::XeDevice::new(board.clone(), &options.profile).context("device")?),
-        };
+        let device = maker.device(board.clone()).context("device")?;
         let function = Arc::new(Function::new(board, device));
         if path.exists() {
             std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;

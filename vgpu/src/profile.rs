@@ -45,7 +45,8 @@ impl FromStr for Profile {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+/// Reads a size: digits, and `M` or `G` behind them.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         Some((i, _)) => text.split_at(i),
         None => (text, ""),

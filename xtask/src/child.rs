@@ -6,16 +6,20 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// When the user first asked to stop.
+static INTERRUPTED: OnceLock<Instant> = OnceLock::new();
+
+/// A second request after this time means now.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Turns Ctrl-C, SIGTERM and SIGHUP into a request that loops notice, so that every guard is dropped.
 pub(crate) fn catch_interrupts() -> Result<()> {
     ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            // Asked twice: leave at once; the children have a death signal.
+        if INTERRUPTED.get_or_init(Instant::now).elapsed() > PATIENCE {
+            // The children have a death signal.
             std::process::exit(130);
         }
     })
@@ -24,7 +28,7 @@ pub(crate) fn catch_interrupts() -> Result<()> {
 
 /// Whether the user asked to stop.
 pub(crate) fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    INTERRUPTED.get().is_some()
 }
 
 /// The user asked to stop.

@@ -132,6 +132,9 @@ fn of_each_wrapper_on_the_wrong_file() {
     *switch.good.lock().unwrap() = None;
     let (memory, id) = (memory(1), gpu(GPU));
     let errors = [
+        process.allocate(id, 1, MemoryKind::System).map(drop).unwrap_err(),
+        process.create_sdma_queue(id, 0).map(drop).unwrap_err(),
+        process.memory_exceptions().map(drop).unwrap_err(),
         process.set_attributes(memory.range(), &[SvmAttribute::Access(id)]).unwrap_err(),
         process.get_attributes(memory.range(), &[]).unwrap_err(),
         process.xnack().unwrap_err(),

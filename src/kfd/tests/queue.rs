@@ -157,8 +157,10 @@ fn the_engine_reaches_memory_objects() {
     let mut packets = SdmaPackets::new(gfx());
     packets.write(object.gpu_range().start() + 16, &[0x1234_5678]).unwrap();
     run(&mut queue, &packets).unwrap();
-    // SAFETY: the mapping is a page long, and the engine is done with it.
-    let value = unsafe { object.as_ptr().add(16).cast::<u32>().read_volatile() };
+    // SAFETY: the mapping is a page long.
+    let place = unsafe { object.as_ptr().add(16) };
+    // SAFETY: four bytes inside the mapping, aligned to 4, and the engine is done with them.
+    let value = unsafe { place.cast::<u32>().read_volatile() };
     assert_eq!(value, 0x1234_5678);
 }
 
@@ -179,4 +181,112 @@ fn an_address_space_that_others_acquired_maps_no_objects() {
     assert_eq!(adopted.create_sdma_queue(gpu(GPU), 0).unwrap_err().kind(), ErrorKind::Unsupported);
     let machine = Machine::without_vm(KfdConfig::new());
     assert_eq!(machine.process.create_sdma_queue(gpu(GPU), 0).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// Pages of a buffer that are in VRAM, as anyone can see.
+fn away(buffer: &Buffer<u8>) -> u64 {
+    use crate::residency::{Place, of_range};
+    of_range(buffer.range()).unwrap().summary().bytes(Place::Device) / page_size()
+}
+
+#[test]
+fn the_engine_works_in_vram_and_the_cpu_sees_it() {
+    let machine = Machine::new();
+    let mut buffer = memory(16);
+    buffer.fill(1);
+    let place = SvmAttribute::Prefetch(Location::Gpu(gpu(GPU)));
+    machine.process.set_attributes(buffer.range(), &[SvmAttribute::Access(gpu(GPU)), place]).unwrap();
+    assert_eq!(away(&buffer), 16);
+    let mut queue = machine.process.create_sdma_queue(gpu(GPU), 0).unwrap();
+    let start = buffer.range().start();
+    let mut packets = SdmaPackets::new(gfx());
+    packets.fill(start, 0x0505_0505, 8 * page_size()).unwrap();
+    packets.copy(start, start + 12 * page_size(), page_size());
+    run(&mut queue, &packets).unwrap();
+    assert_eq!(away(&buffer), 16, "nothing came back for that");
+    let page = page_size() as usize;
+    let expected = |at: usize| if at < 8 || at == 12 { 5 } else { 1 };
+    assert!(buffer.iter().enumerate().all(|(at, &byte)| byte == expected(at / page)));
+    assert_eq!(away(&buffer), 0);
+    // The mappings are restored in system memory, and the queue goes on.
+    packets = SdmaPackets::new(gfx());
+    packets.fence(start, 9).unwrap();
+    run(&mut queue, &packets).unwrap();
+    assert_eq!(buffer[0], 9);
+}
+
+#[test]
+fn a_faulting_gpu_gets_the_block_around_the_page() {
+    let machine = Machine::new();
+    machine.process.set_xnack(Xnack::On).unwrap();
+    let mut buffer = memory(64);
+    buffer.fill(3);
+    let granularity = SvmAttribute::Granularity(Granularity::from_pages_log2(3));
+    machine.process.set_attributes(buffer.range(), &[granularity]).unwrap();
+    let mut queue = machine.process.create_sdma_queue(gpu(GPU), 0).unwrap();
+    let mut packets = SdmaPackets::new(gfx());
+    packets.fence(buffer.range().start() + 20 * page_size(), 1).unwrap();
+    run(&mut queue, &packets).unwrap();
+    assert_eq!(away(&buffer), 8);
+    assert_eq!(buffer[20 * page_size() as usize], 1);
+    assert_eq!(away(&buffer), 0);
+    // The page left the GPU, so it faults again.
+    packets.fence(buffer.range().start() + 20 * page_size() + 4, 2).unwrap();
+    run(&mut queue, &packets).unwrap();
+    assert_eq!(away(&buffer), 8);
+    assert_eq!(buffer[20 * page_size() as usize + 4], 2);
+}
+
+#[test]
+fn where_a_fault_puts_memory() {
+    let machine = Machine::with(two_gpus());
+    machine.process.set_xnack(Xnack::On).unwrap();
+    let (first, second) = (gpu(GPU), gpu(0x1111));
+    let violations = machine.process.memory_exceptions().unwrap();
+    for (attributes, expected) in [
+        (vec![], Some(4)),
+        (vec![SvmAttribute::AccessInPlace(first)], Some(0)),
+        (vec![SvmAttribute::Preferred(Some(Location::System))], Some(0)),
+        (vec![SvmAttribute::NoAccess(first), SvmAttribute::Preferred(Some(first.into()))], Some(4)),
+        (vec![SvmAttribute::Preferred(Some(second.into()))], Some(4)),
+        (vec![SvmAttribute::NoAccess(first)], None),
+    ] {
+        let mut buffer = memory(4);
+        buffer.fill(1);
+        if !attributes.is_empty() {
+            machine.process.set_attributes(buffer.range(), &attributes).unwrap();
+        }
+        let mut queue = machine.process.create_sdma_queue(first, 0).unwrap();
+        let mut packets = SdmaPackets::new(gfx());
+        packets.fence(buffer.range().start(), 2).unwrap();
+        // SAFETY: the buffer is the test's own and not used meanwhile.
+        unsafe { queue.submit(&packets) }.unwrap();
+        match expected {
+            Some(pages) => {
+                queue.wait(HANG).unwrap();
+                assert_eq!(away(&buffer), pages, "{attributes:?}");
+                assert_eq!(buffer[0], 2);
+            }
+            None => {
+                let violation = violations.wait(Some(HANG)).unwrap().unwrap();
+                assert_eq!(violation.address, buffer.range().start());
+            }
+        }
+    }
+}
+
+#[test]
+fn with_xnack_a_write_to_read_only_memory_and_a_hole_are_violations() {
+    let machine = Machine::new();
+    machine.process.set_xnack(Xnack::On).unwrap();
+    let violations = machine.process.memory_exceptions().unwrap();
+    let read_only = "constant".as_ptr() as u64 & !(page_size() - 1);
+    for address in [read_only, 1 << 46] {
+        let mut queue = machine.process.create_sdma_queue(gpu(GPU), 0).unwrap();
+        let mut packets = SdmaPackets::new(gfx());
+        packets.fence(address, 2).unwrap();
+        // SAFETY: nothing can be written there.
+        unsafe { queue.submit(&packets) }.unwrap();
+        assert_eq!(violations.wait(Some(HANG)).unwrap().unwrap().address, address);
+    }
 }

@@ -55,6 +55,19 @@ impl AdviceBook {
         let entry = pages.entries.remove(index);
         pages.restore(space, entry.range, &entry.settings)
     }
+
+    /// Takes back all advice for addresses inside `range`. Goes on after a failure, and answers with the first.
+    pub(in crate::mirror) fn reset(&self, space: &Space, range: PageRange) -> Result<()> {
+        let mut pages = self.lock();
+        let inside = |entry: &Entry| range.contains_range(entry.range);
+        let (gone, left): (Vec<Entry>, _) = std::mem::take(&mut pages.entries).into_iter().partition(inside);
+        pages.entries = left;
+        let mut result = Ok(());
+        for entry in gone {
+            result = result.and(pages.restore(space, entry.range, &entry.settings));
+        }
+        result
+    }
 }
 
 impl Pages {

@@ -43,10 +43,12 @@ impl Engine {
             }
             let offset = self.bytes(self.table[index].base + page) + within;
             let place = (cursor - at) as usize..(cursor - at + piece) as usize;
-            let payload = &mut self.slots.payload(slot)[place];
             if let Some(pool) = self.region(self.table[index].region).and_then(|region| region.pool.as_ref())
             {
-                if write { pool.write(offset, payload) } else { pool.read(offset, payload) }
+                self.slots.payload(slot, |payload| {
+                    let payload = &mut payload[place];
+                    if write { pool.write(offset, payload) } else { pool.read(offset, payload) }
+                });
             }
             if cursor == at {
                 self.touch(index);

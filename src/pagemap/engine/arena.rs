@@ -89,7 +89,9 @@ impl<T: Copy> ArenaVec<T> {
             self.reserve((self.len * 2).max(64))?;
         }
         // SAFETY: `len < capacity`, so the place lies within the mapping.
-        unsafe { self.as_mut_ptr().add(self.len).write(value) };
+        let place = unsafe { self.as_mut_ptr().add(self.len) };
+        // SAFETY: as above; the mapping is `self`'s and aligned.
+        unsafe { place.write(value) };
         self.len += 1;
         Ok(())
     }

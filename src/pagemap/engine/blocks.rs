@@ -8,6 +8,8 @@ use crate::error::Errno;
 struct Block {
     taken: Mask,
     free: u32,
+    /// Small pages have been here.
+    used: bool,
 }
 
 /// Free pages by blocks of 2 MiB. An allocation is contiguous and lies within one block, so that a huge page can move
@@ -30,7 +32,7 @@ impl Blocks {
             let free = left.min(per_block);
             let mut taken = Mask::first(MAX_PAGES);
             taken.clear(0..free);
-            blocks.push(Block { taken, free })?;
+            blocks.push(Block { taken, free, used: false })?;
             left -= free;
         }
         Ok(Self { blocks, per_block, free: u64::from(pages) })
@@ -42,13 +44,15 @@ impl Blocks {
 
     /// Takes `pages` pages and tells the first, or `None` when no gap is large enough.
     ///
-    /// Whole blocks come from the top and the rest from the bottom, so that small allocations leave whole blocks alone.
+    /// Whole blocks come from the top, those that small pages have never been in first, and the rest from the bottom, so that small allocations leave whole blocks alone.
     pub(super) fn take(&mut self, pages: u32) -> Option<u32> {
         if pages == 0 || pages > self.per_block || self.free < u64::from(pages) {
             return None;
         }
         if pages == self.per_block {
-            let block = self.blocks.iter().rposition(|block| block.free == pages)?;
+            let free = |block: &Block| block.free == pages;
+            let unused = self.blocks.iter().rposition(|block| free(block) && !block.used);
+            let block = unused.or_else(|| self.blocks.iter().rposition(free))?;
             return Some(self.mark(block, 0, pages));
         }
         // A page number as aligned as the size allows.
@@ -76,6 +80,15 @@ impl Blocks {
         block.taken.clear(at..at + pages);
         block.free += pages;
         self.free += u64::from(pages);
+    }
+
+    /// Whether small pages have been in the block of page `first`, and so their page tables still are.
+    pub(super) fn is_used(&self, first: u32) -> bool {
+        self.blocks[(first / self.per_block) as usize].used
+    }
+
+    pub(super) fn set_used(&mut self, first: u32, used: bool) {
+        self.blocks[(first / self.per_block) as usize].used = used;
     }
 
     fn mark(&mut self, block: usize, at: u32, pages: u32) -> u32 {

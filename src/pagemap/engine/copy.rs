@@ -4,6 +4,8 @@
 //! them while they are copied, and on failure the very same pages go back. On the way out they are copied there, and then
 //! moved to their place at once. The operations run in other threads, so they may touch whatever they like.
 
+use std::os::fd::AsFd;
+
 use super::mask::{MAX_PAGES, Mask};
 use super::node::{NIL, Node, State};
 use super::pool::Pool;
@@ -109,7 +111,10 @@ impl Engine {
             return failure.unwrap_or(fail(Errno::EBUSY, Why::Raced));
         }
         let present = match &self.staging {
-            Some(staging) => staging.into.present(offset(slot), pages as u32, self.page),
+            Some(staging) => {
+                let pagemap = self.pagemap.as_ref().map(|fd| fd.as_fd());
+                staging.into.present(pagemap, offset(slot), pages as u32, self.page).0
+            }
             None => Mask::EMPTY,
         };
         let timeslice = p.timeslice_ns;
@@ -119,7 +124,7 @@ impl Engine {
         node.token = token;
         node.expires = timeslice;
         let id = node.id(index);
-        present.store(self.slots.payload(request_slot));
+        self.slots.payload(request_slot, |payload| present.store(payload));
         let staging = self.pool_address(index, 0).unwrap_or(0);
         Step::Done(Reply::Staged { node: id, staging })
     }
@@ -196,14 +201,14 @@ impl Engine {
         self.leave_staging(index);
     }
 
-    /// Moves the pages of a window from staging memory to their place. `Err` leaves those that failed where they are.
+    /// Moves the pages of a window from staging memory to their place. What cannot go there raises `SIGBUS`.
     fn leave_staging(&mut self, index: u32) {
         let mut round = 0;
         loop {
             match self.give_back_pages(index) {
                 Ok(()) => return self.finish(index),
                 Err(Stop::Events) => self.let_mappings_settle(round),
-                Err(Stop::Failed(errno)) => return self.abandon(index, errno),
+                Err(Stop::Failed(_)) => return self.abandon(index),
             }
             round += 1;
         }
@@ -214,6 +219,7 @@ impl Engine {
         let id = self.table[index].id(index);
         if self.jobs.push(id).is_ok() {
             self.table[index].state = State::CopyOut;
+            self.stirred = true;
         } else {
             self.fail_copy_out(index, Errno::ENOMEM);
         }
@@ -247,7 +253,8 @@ impl Engine {
             node.staging = slot;
             node.copier = thread;
             let (token, pages, base) = (node.token, node.pages, node.base);
-            node.device.store(self.slots.payload(request_slot));
+            let device = node.device;
+            self.slots.payload(request_slot, |payload| device.store(payload));
             let staging = self.pool_address(index, 0).unwrap_or(0);
             return Step::Done(Reply::Job { node: index, token, staging, pages, base });
         }
@@ -299,6 +306,7 @@ impl Engine {
     /// The window stays with the device; those who touched it get `SIGBUS`.
     fn fail_copy_out(&mut self, index: u32, errno: Errno) {
         self.free_staging(index);
+        self.stirred = true;
         let node = &mut self.table[index];
         node.state = State::Resident;
         node.failures += 1;
@@ -337,6 +345,7 @@ impl Engine {
     fn release_slot(&mut self, slot: u32) {
         if let Some(staging) = &mut self.staging {
             staging.used &= !(1 << slot);
+            self.stirred = true;
         }
     }
 

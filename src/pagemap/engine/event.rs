@@ -89,7 +89,8 @@ impl Engine {
         while let Some(index) = self.table.overlapping(at, end) {
             at = self.end_of(index);
             let pages = self.pages_in(index, start, end);
-            self.drop_pages(index, pages);
+            self.drop_pages(index, pages.clone());
+            self.table[index].gone.set(pages);
             // The kernel does not split a range either: what remains of it goes back.
             self.table[index].leave = true;
             self.leave_later(index);
@@ -166,6 +167,7 @@ impl Engine {
             wanted: node.wanted.cut(upper.clone()),
             poisoned: node.poisoned.cut(upper.clone()),
             stale: node.stale.cut(upper.clone()),
+            gone: node.gone.cut(upper.clone()),
             shared: true,
             ..node
         };
@@ -177,9 +179,14 @@ impl Engine {
         let lower = &mut self.table[index];
         lower.pages = cut;
         lower.shared = true;
-        for mask in
-            [&mut lower.device, &mut lower.present, &mut lower.wanted, &mut lower.poisoned, &mut lower.stale]
-        {
+        for mask in [
+            &mut lower.device,
+            &mut lower.present,
+            &mut lower.wanted,
+            &mut lower.poisoned,
+            &mut lower.stale,
+            &mut lower.gone,
+        ] {
             mask.clear(upper.clone());
         }
         lower.leave |= lower.request != 0;
@@ -236,26 +243,27 @@ impl Engine {
     }
 
     /// Tells the notices after number `after`, as many as fit.
-    pub(super) fn notices_after(&mut self, slot: usize, after: u64) -> Reply {
-        let payload = self.slots.payload(slot);
+    pub(super) fn notices_after(&self, slot: usize, after: u64) -> Reply {
         let oldest = self.notices_seen.saturating_sub(KEPT);
         // A reader that has seen nothing yet starts with what comes.
         let mut next = if after == u64::MAX { self.notices_seen } else { after.max(oldest) };
         let mut lost = after != u64::MAX && next > after;
         let mut count = 0;
-        for place in payload.chunks_exact_mut(Notice::BYTES) {
-            if next >= self.notices_seen {
-                break;
-            }
-            match self.notices.get((next % KEPT) as usize).filter(|notice| notice.number == next + 1) {
-                Some(notice) => {
-                    notice.store(place);
-                    count += 1;
+        self.slots.payload(slot, |payload| {
+            let mut places = payload.chunks_exact_mut(Notice::BYTES);
+            while next < self.notices_seen {
+                match self.notices.get((next % KEPT) as usize).filter(|notice| notice.number == next + 1) {
+                    Some(notice) => {
+                        let Some(place) = places.next() else { break };
+                        notice.store(place);
+                        count += 1;
+                    }
+                    // There was no memory to keep it.
+                    None => lost = true,
                 }
-                None => lost = true,
+                next += 1;
             }
-            next += 1;
-        }
+        });
         Reply::Filled { count, next, lost }
     }
 }

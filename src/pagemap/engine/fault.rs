@@ -27,6 +27,9 @@ impl Engine {
         let Some(index) = self.table.at(at) else { return self.serve_outside(at) };
         let node = &self.table[index];
         let page = ((at - node.start) >> self.shift) as u32;
+        if node.gone.get(page) {
+            return self.serve_outside(at);
+        }
         let (region, state, is_device, poisoned) =
             (node.region, node.state, node.device.get(page), node.poisoned.get(page));
         match state {
@@ -111,24 +114,39 @@ impl Engine {
         if self.is_relocating(at) {
             return;
         }
-        // mremap() made a registered mapping larger, or left one behind (MREMAP_DONTUNMAP). That is ordinary memory.
+        // mremap() made a registered mapping larger, or left one behind (MREMAP_DONTUNMAP): that is ordinary memory. Or the
+        // report is old news.
         let block = at & !(SIZE_2M - 1);
         let mut low = block;
-        let mut cursor = block;
-        while let Some(index) = self.table.overlapping(cursor, at) {
+        while let Some(index) = self.table.overlapping(low, at) {
             low = self.end_of(index);
-            cursor = low;
         }
-        let high = self
-            .table
-            .ending_after(at)
-            .map_or(u64::MAX, |index| self.table[index].start)
-            .min(block + SIZE_2M);
-        if self.is_own(low, high) || self.uffd.unregister(low, high - low).is_err() {
-            let _ = self.uffd.unregister(at, self.page);
+        let next = self.table.ending_after(at).map_or(u64::MAX, |index| self.table[index].start);
+        let high = next.min(block + SIZE_2M);
+        for (low, high) in [(low, high), (at, at + self.page)] {
+            if low < high && self.is_ours(low, high - low) {
+                let _ = self.uffd.unregister(low, high - low);
+                self.renew_watches(low, high);
+                break;
+            }
         }
-        self.renew_watches(low, high);
         self.uffd.wake(at, self.page);
+    }
+
+    /// Whether a range of at most 2 MiB is one mapping that is registered with this userfaultfd, and not with another one,
+    /// which older kernels would let this one unregister.
+    fn is_ours(&mut self, at: u64, len: u64) -> bool {
+        let Ok(nothing) = self.scratch_address() else { return false };
+        let mut round = 0;
+        loop {
+            // Moves holes only; the kernel checks the destination all the same.
+            match self.uffd.move_pages(at, nothing, len) {
+                Ok(()) => return true,
+                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
+                Err(_) => return false,
+            }
+            round += 1;
+        }
     }
 
     /// A page of a window that is not the device's reads as zero, as any absent page.

@@ -79,11 +79,16 @@ impl Engine {
         let node = &self.table[index];
         let region = node.region;
         let dst = node.start + self.bytes(run.start);
-        let len = self.bytes(run.end - run.start);
         let Some(src) = self.pool_address(index, run.start) else { return Err(Stop::Failed(Errno::ENODEV)) };
-        let (moved, errno) = match self.uffd.move_pages(dst, src, len) {
-            Ok(()) => (run.end - run.start, None),
-            Err((bytes, errno)) => ((bytes >> self.shift) as u32, Some(errno)),
+        // The kernel moves within one mapping, and the process may have made several of it: half as much then.
+        let mut pages = run.end - run.start;
+        let (moved, errno) = loop {
+            match self.uffd.move_pages(dst, src, self.bytes(pages)) {
+                Ok(()) => break (pages, None),
+                Err((0, Errno::EINVAL)) if pages > 1 => pages /= 2,
+                Err((bytes, Errno::EINVAL)) if bytes > 0 => break ((bytes >> self.shift) as u32, None),
+                Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),
+            }
         };
         let bytes = self.bytes(moved);
         self.count(region, |c| c.bytes_out += bytes);
@@ -179,7 +184,19 @@ impl Engine {
     pub(super) fn finish(&mut self, index: u32) {
         let node = self.table[index];
         debug_assert!(node.device.is_empty());
-        self.end_registration(node.start, self.bytes(node.pages));
+        self.stirred = true;
+        let mut mapped = Mask::first(node.pages);
+        let mut at = 0;
+        while let Some(run) = node.gone.next_run(at, node.pages) {
+            at = run.end;
+            mapped.clear(run);
+        }
+        at = 0;
+        while let Some(run) = mapped.next_run(at, node.pages) {
+            at = run.end;
+            self.end_registration(node.start + self.bytes(run.start), self.bytes(run.end - run.start));
+        }
+        self.uffd.wake(node.start, self.bytes(node.pages));
         self.unlink(index);
         self.table.remove(index);
         if node.staging != NIL {
@@ -220,7 +237,7 @@ impl Engine {
     }
 
     /// Gives a window up: touching its pages raises `SIGBUS` from now on.
-    pub(super) fn abandon(&mut self, index: u32, _why: Errno) {
+    pub(super) fn abandon(&mut self, index: u32) {
         let mut round = 0;
         while let Some(run) = self.table[index].device.next_run(0, self.table[index].pages) {
             let at = self.table[index].start + self.bytes(run.start);
@@ -310,11 +327,8 @@ impl Engine {
     fn scrap(&mut self, at: u64) {
         let Ok(scratch) = self.scratch_address() else { return };
         let mut round = 0;
-        loop {
-            match self.uffd.move_pages(scratch, at, self.page) {
-                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
-                _ => break,
-            }
+        while let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
+            self.let_mappings_settle(round);
             round += 1;
         }
         self.empty_scratch();
@@ -341,7 +355,7 @@ impl Engine {
     /// Brings all of a range back, or all of it that belongs to `region`.
     ///
     /// Honours timeslices as the kernel's explicit way does (`drm_gpusvm_range_evict`): waits for the end, at most a second.
-    pub(super) fn to_ram(&mut self, work: &mut Work, start: u64, end: u64, region: u32) -> Step {
+    pub(super) fn bring_back(&mut self, work: &mut Work, start: u64, end: u64, region: u32) -> Step {
         self.settle(work);
         let mut at = work.progress.cursor.max(start);
         while let Some(index) = self.table.overlapping(at, end) {

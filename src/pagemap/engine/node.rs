@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) poisoned: Mask,
     /// Pages of system memory inside the window that the process is discarding at this moment.
     pub(super) stale: Mask,
+    /// Pages that are unmapped: their addresses are somebody else's by now, perhaps.
+    pub(super) gone: Mask,
     /// Monotonic nanoseconds before which a CPU touch does not bring the window back; 0 for none.
     pub(super) expires: u64,
     /// A thread waits for the expiry.
@@ -82,6 +84,7 @@ impl Node {
         wanted: Mask::EMPTY,
         poisoned: Mask::EMPTY,
         stale: Mask::EMPTY,
+        gone: Mask::EMPTY,
         expires: 0,
         parked: false,
         leave: false,

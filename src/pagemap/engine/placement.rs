@@ -6,7 +6,10 @@ use super::request::{Placed, Reply};
 impl Engine {
     /// Tells the runs of device pages in a range, as many as fit.
     pub(super) fn placement(&self, slot: usize, start: u64, end: u64) -> Reply {
-        let payload = self.slots.payload(slot);
+        self.slots.payload(slot, |payload| self.place_runs(payload, start, end))
+    }
+
+    fn place_runs(&self, payload: &mut [u8], start: u64, end: u64) -> Reply {
         let mut places = payload.chunks_exact_mut(Placed::BYTES);
         let mut at = start;
         let mut count = 0;

@@ -1,8 +1,10 @@
 //! The memory that stands for VRAM, and other mappings of the engine's own that pages move through.
 
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use rustix::ioctl::{Ioctl, IoctlOutput};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::mask::{MAX_PAGES, Mask};
@@ -10,6 +12,7 @@ use super::request::AtomicOp;
 use super::uffd::Uffd;
 use crate::error::Errno;
 use crate::range::SIZE_2M;
+use crate::uapi::pagemap_scan::*;
 use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_MISSING;
 
 /// A private anonymous mapping, reserved but not filled, that starts at a multiple of 2 MiB. Children do not inherit it.
@@ -102,18 +105,41 @@ impl Pool {
         let _ = unsafe { rustix::mm::madvise(at.cast(), len as usize, Advice::LinuxDontNeed) };
     }
 
-    /// Which pages of a piece are there. A page in swap may count as missing.
-    pub(super) fn present(&self, offset: u64, pages: u32, page: u64) -> Mask {
-        let mut mask = Mask::EMPTY;
-        let mut vec = [0u8; MAX_PAGES as usize];
-        let Some(at) = self.place(offset, u64::from(pages) * page) else { return mask };
-        // SAFETY: the piece is mapped, and `vec` has a byte for each of its pages (at most MAX_PAGES).
-        let result =
-            unsafe { libc::mincore(at.cast(), (u64::from(pages) * page) as usize, vec.as_mut_ptr()) };
-        if result == 0 {
-            (0..pages).filter(|&n| vec[n as usize] & 1 == 1).for_each(|n| mask.set(n..n + 1));
+    /// Which pages of a piece are there, and whether they are one huge page.
+    ///
+    /// Asks `PAGEMAP_SCAN`. A process that may not look at its own page map is served by `mincore`, which may miss pages in swap
+    /// and knows nothing of huge pages; both are mere hints to the caller.
+    pub(super) fn present(
+        &self,
+        pagemap: Option<BorrowedFd<'_>>,
+        offset: u64,
+        pages: u32,
+        page: u64,
+    ) -> (Mask, bool) {
+        let len = u64::from(pages) * page;
+        let Some(at) = self.place(offset, len) else { return (Mask::EMPTY, false) };
+        let scanned = pagemap.and_then(|fd| scan(fd, at as u64, len, page).ok());
+        scanned.unwrap_or_else(|| (in_core(at, pages, page), false))
+    }
+
+    /// Replaces an empty, registered block by a new one, which has no page tables: a huge page can only move to where there are
+    /// none.
+    pub(super) fn renew(&self, uffd: &Uffd, offset: u64) -> Result<(), Errno> {
+        let Some(at) = self.place(offset, SIZE_2M) else { return Ok(()) };
+        uffd.unregister(at as u64, SIZE_2M)?;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: replaces a piece of the pool's own mapping, which holds nothing and to which no references exist.
+        let mapped = unsafe { rustix::mm::mmap_anonymous(at.cast(), SIZE_2M as usize, prot, flags) };
+        if mapped.is_ok() {
+            // SAFETY: the piece just mapped; the advice changes what children inherit, nothing here.
+            let _ = unsafe { rustix::mm::madvise(at.cast(), SIZE_2M as usize, Advice::LinuxDontFork) };
+            // As for a new pool.
+            // SAFETY: the piece just mapped.
+            let _ = unsafe { rustix::mm::munlock(at.cast(), SIZE_2M as usize) };
+            self.discard(offset, SIZE_2M);
         }
-        mask
+        uffd.register(at as u64, SIZE_2M, UFFDIO_REGISTER_MODE_MISSING)
     }
 
     /// Copies out of pages that are present.
@@ -167,6 +193,67 @@ impl Drop for Pool {
         debug_assert!(!self.registered, "unregister first");
         // SAFETY: the mapping is ours, nothing refers to it. Failure leaks it.
         let _ = unsafe { rustix::mm::munmap(self.mapped.0 as *mut _, self.mapped.1) };
+    }
+}
+
+/// Whether the page at `at` is part of a huge page; `false` if that cannot be found out.
+pub(super) fn is_huge(pagemap: Option<BorrowedFd<'_>>, at: u64, page: u64) -> bool {
+    pagemap.and_then(|fd| scan(fd, at, page, page).ok()).is_some_and(|(_, huge)| huge)
+}
+
+fn in_core(at: *mut u8, pages: u32, page: u64) -> Mask {
+    let mut mask = Mask::EMPTY;
+    let mut vec = [0u8; MAX_PAGES as usize];
+    // SAFETY: the piece is mapped, and `vec` has a byte for each of its pages (at most MAX_PAGES).
+    let result = unsafe { libc::mincore(at.cast(), (u64::from(pages) * page) as usize, vec.as_mut_ptr()) };
+    if result == 0 {
+        (0..pages).filter(|&n| vec[n as usize] & 1 == 1).for_each(|n| mask.set(n..n + 1));
+    }
+    mask
+}
+
+fn scan(pagemap: BorrowedFd<'_>, start: u64, len: u64, page: u64) -> Result<(Mask, bool), Errno> {
+    // Runs alternate with holes, so there are at most half as many as pages, and one.
+    let mut runs = [PageRegion::default(); MAX_PAGES as usize / 2 + 1];
+    let mut arg = PmScanArg {
+        size: size_of::<PmScanArg>() as u64,
+        start,
+        end: start + len,
+        vec: runs.as_mut_ptr() as u64,
+        vec_len: runs.len() as u64,
+        category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        return_mask: PAGE_IS_HUGE,
+        ..PmScanArg::default()
+    };
+    // SAFETY: the number and the layout belong together; the kernel writes the argument and at most `vec_len` runs to `vec`.
+    let count = unsafe { rustix::ioctl::ioctl(pagemap, Scan(&mut arg)) }?;
+    let mut mask = Mask::EMPTY;
+    let runs = &runs[..count.min(runs.len())];
+    for run in runs {
+        mask.set(((run.start - start) / page) as u32..((run.end - start) / page) as u32);
+    }
+    Ok((mask, !runs.is_empty() && runs.iter().all(|run| run.categories & PAGE_IS_HUGE != 0)))
+}
+
+/// `PAGEMAP_SCAN`, whose result is a count.
+struct Scan<'a>(&'a mut PmScanArg);
+
+// SAFETY: `as_ptr` is the argument of the request, and its result is the number of runs written.
+unsafe impl Ioctl for Scan<'_> {
+    type Output = usize;
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> rustix::ioctl::Opcode {
+        PAGEMAP_SCAN as rustix::ioctl::Opcode
+    }
+
+    fn as_ptr(&mut self) -> *mut core::ffi::c_void {
+        std::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut core::ffi::c_void) -> rustix::io::Result<usize> {
+        Ok(usize::try_from(out).unwrap_or(0))
     }
 }
 

@@ -1,10 +1,13 @@
 //! The way into device memory: `drm_pagemap_migrate_to_devmem`.
 
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+
 use super::mask::Mask;
 use super::node::{Node, State};
+use super::pool::is_huge;
 use super::request::{Collect, Cut, Failure, Populate, Reply, Why};
 use super::step::{Step, Work};
-use super::uffd::Faults;
 use super::{Engine, now, sleep_for};
 use crate::error::Errno;
 use crate::range::{SIZE_2M, SIZE_64K};
@@ -32,10 +35,42 @@ impl Engine {
         if gone {
             return self.stop(work, p, at, p.end, Errno::ENODEV, Why::Removed);
         }
+        if !work.begun && p.collect == Collect::Request {
+            if let Some(step) = self.refuse_fragments(work, p) {
+                return step;
+            }
+        }
+        work.begun = true;
         match self.table.at(at) {
             Some(index) => self.populate_over(work, p, index, at),
             None => self.populate_free(work, p, at),
         }
+    }
+
+    /// All or nothing over a range starts with nothing, or ends at once with all: what is partly in the region is refused.
+    fn refuse_fragments(&mut self, work: &mut Work, p: &Populate) -> Option<Step> {
+        let mut at = p.start;
+        let mut already = 0;
+        while let Some(index) = self.table.overlapping(at, p.end) {
+            at = self.end_of(index);
+            let node = &self.table[index];
+            if node.state != State::Resident {
+                return Some(Step::Wait);
+            }
+            if node.region == p.region {
+                already += self.bytes(node.device.count_in(self.pages_in(index, p.start, p.end)));
+                self.touch(index);
+            }
+        }
+        if already == 0 {
+            return None;
+        }
+        if already < p.end - p.start {
+            return Some(self.stop(work, p, p.start, p.end, Errno::EBUSY, Why::Fragmented));
+        }
+        work.progress.already = already;
+        work.progress.cursor = p.end;
+        Some(Step::Done(Reply::Progress(work.progress)))
     }
 
     /// A piece of the range belongs to a window already.
@@ -53,9 +88,6 @@ impl Engine {
             work.progress.cursor = end;
             return Step::Again;
         }
-        if p.collect == Collect::Request && node.region == p.region {
-            return self.stop(work, p, at, end, Errno::EBUSY, Why::Fragmented);
-        }
         if node.region != p.region
             && whole
             && node.start == at
@@ -63,8 +95,8 @@ impl Engine {
             && !node.is_copied()
         {
             return match self.make_room(work, p, node.pages) {
-                Err(step) => step,
-                Ok(base) => {
+                ControlFlow::Break(step) => step,
+                ControlFlow::Continue(base) => {
                     self.transfer(work, p, index, base);
                     Step::Again
                 }
@@ -86,8 +118,8 @@ impl Engine {
         }
         let pages = ((end - at) >> self.shift) as u32;
         let base = match self.make_room(work, p, pages) {
-            Ok(base) => base,
-            Err(step) => return step,
+            ControlFlow::Continue(base) => base,
+            ControlFlow::Break(step) => return step,
         };
         // Evicting lets events in, and other windows with them.
         if self.table.overlapping(at, end).is_some() {
@@ -122,34 +154,34 @@ impl Engine {
         if self.is_own(start, end) {
             return Err(Why::OwnMemory);
         }
-        // The kernel writes to the stack of a running thread (signals, rseq), and without reports of its faults that is fatal.
-        if self.faults_reported == Faults::User && start <= p.stack && p.stack < end {
+        let (low, high) = p.stack;
+        if start < high && low < end {
             return Err(Why::CallerStack);
         }
         Ok(())
     }
 
     /// Allocates device memory, evicting the oldest windows one step at a time.
-    fn make_room(&mut self, work: &mut Work, p: &Populate, pages: u32) -> Result<u32, Step> {
+    fn make_room(&mut self, work: &mut Work, p: &Populate, pages: u32) -> ControlFlow<Step, u32> {
         let (at, end) = (work.progress.cursor.max(p.start), p.end);
         let Some(region) = self.region_mut(p.region) else {
-            return Err(self.stop(work, p, at, end, Errno::ENODEV, Why::Removed));
+            return ControlFlow::Break(self.stop(work, p, at, end, Errno::ENODEV, Why::Removed));
         };
         if region.injection.allocation.strikes() {
-            return Err(self.stop(work, p, at, end, Errno::ENOSPC, Why::Injected));
+            return ControlFlow::Break(self.stop(work, p, at, end, Errno::ENOSPC, Why::Injected));
         }
         let windows = region.windows;
         if let Some(base) = region.blocks.as_mut().and_then(|blocks| blocks.take(pages)) {
             work.stubborn = 0;
-            return Ok(base);
+            return ControlFlow::Continue(base);
         }
         let Some(victim) = self.oldest_evictable(p.region).filter(|_| work.stubborn < windows) else {
-            return Err(self.stop(work, p, at, end, Errno::ENOSPC, Why::Full));
+            return ControlFlow::Break(self.stop(work, p, at, end, Errno::ENOSPC, Why::Full));
         };
         let (progress, pending) = (work.progress, work.pending);
         let step = self.evict_window(work, victim);
         (work.progress, work.pending) = (progress, pending);
-        Err(match step {
+        ControlFlow::Break(match step {
             Step::Done(Reply::Stopped(..)) => {
                 // As TTM does: one that will not go is no reason not to try the next.
                 work.stubborn += 1;
@@ -159,6 +191,20 @@ impl Engine {
             Step::Done(_) => Step::Again,
             other => other,
         })
+    }
+
+    /// Makes a whole block fit for the huge page at `start`, if there is one.
+    fn prepare_block(&mut self, region: u32, base: u32, pages: u32, start: u64) {
+        let (offset, whole) = (self.bytes(base), self.bytes(pages) == SIZE_2M);
+        let pagemap = self.pagemap.as_ref().map(|fd| fd.as_fd());
+        let Some(region) = self.regions.iter_mut().flatten().find(|r| r.id == region) else { return };
+        let (Some(pool), Some(blocks)) = (&region.pool, &mut region.blocks) else { return };
+        if whole && blocks.is_used(base) && is_huge(pagemap, start, self.page) {
+            // If it fails, a huge page is split on its way in, or the move tells why it cannot be.
+            let _ = pool.renew(&self.uffd, offset);
+        }
+        // Until it is known to be one huge page.
+        blocks.set_used(base, true);
     }
 
     fn give_pages(&mut self, region: u32, base: u32, pages: u32) {
@@ -195,6 +241,7 @@ impl Engine {
             }
         };
         let id = self.table[index].id(index);
+        self.prepare_block(p.region, base, pages, start);
         let refused = self.move_in(index, p);
         let raced =
             self.table.find(id).is_none() || self.table[index].leave || self.table[index].start != start;
@@ -202,13 +249,21 @@ impl Engine {
             Ok(refused) if !raced => refused,
             failed => {
                 self.count(p.region, |c| c.rollbacks += 1);
-                self.undo(index);
+                if self.table.find(id).is_some() {
+                    self.undo(index);
+                }
                 return Err(failed.err().filter(|_| !raced).unwrap_or(fail(Errno::EBUSY, Why::Raced)));
             }
         };
-        let region = self.region(p.region);
-        let pool = region.and_then(|region| region.pool.as_ref());
-        let present = pool.map_or(Mask::EMPTY, |pool| pool.present(self.bytes(base), pages, self.page));
+        let pagemap = self.pagemap.as_ref().map(|fd| fd.as_fd());
+        let pool = self.region(p.region).and_then(|region| region.pool.as_ref());
+        let (present, huge) = pool
+            .map_or((Mask::EMPTY, false), |pool| pool.present(pagemap, self.bytes(base), pages, self.page));
+        if huge && self.bytes(pages) == SIZE_2M {
+            if let Some(blocks) = self.region_mut(p.region).and_then(|region| region.blocks.as_mut()) {
+                blocks.set_used(base, false);
+            }
+        }
         let node = &mut self.table[index];
         node.present = present;
         node.request = if p.collect == Collect::Request { serial } else { 0 };
@@ -265,6 +320,9 @@ impl Engine {
         let (mut pinned, delay) = injection.unwrap_or_default();
         let (mut done, mut refused, mut round, mut emptied) = (0, 0, 0, u32::MAX);
         while done < pages {
+            if !delay.is_zero() {
+                sleep_for(delay.as_nanos() as u64);
+            }
             let stop = pinned.filter(|&page| page >= done).unwrap_or(pages).min(pages);
             let start = self.table[index].start + self.bytes(done);
             let Some(pool) = self.pool_address(index, done) else { break };
@@ -275,9 +333,6 @@ impl Engine {
             };
             self.table[index].device.set(done..done + moved);
             done += moved;
-            if !delay.is_zero() {
-                sleep_for(delay.as_nanos() as u64);
-            }
             match errno {
                 None => {}
                 Some(Errno::EAGAIN) => {
@@ -378,6 +433,7 @@ impl Engine {
         let len = self.bytes(node.pages);
         let mut round = 0;
         let mut moved = 0;
+        self.prepare_block(p.region, base, node.pages, from);
         // What happens to the addresses meanwhile does not concern the pools; it is dealt with when the window is whole.
         self.deferring = true;
         let failed = loop {

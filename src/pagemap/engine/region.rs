@@ -104,11 +104,16 @@ impl Engine {
         if self.table[index].state != State::Resident {
             return Step::Wait;
         }
+        let id = self.table[index].id(index);
+        if work.victim != Some(id) {
+            work.victim = Some(id);
+            work.tries = 0;
+        }
         match self.send_back(index, work) {
-            Step::Done(Reply::Failed(failure)) => {
+            Step::Done(Reply::Failed(_)) => {
                 work.tries += 1;
-                if work.tries % 3 == 0 {
-                    self.abandon(index, failure.errno);
+                if work.tries == 3 {
+                    self.abandon(index);
                 }
                 Step::Again
             }

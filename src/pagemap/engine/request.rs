@@ -38,8 +38,8 @@ pub(crate) struct Populate {
     pub(crate) cut: Cut,
     pub(crate) collect: Collect,
     pub(crate) timeslice_ns: u64,
-    /// An address in the stack of the asking thread.
-    pub(crate) stack: u64,
+    /// The stack of the asking thread, or nothing where it may migrate.
+    pub(crate) stack: (u64, u64),
 }
 
 #[derive(Clone, Copy, Debug)]

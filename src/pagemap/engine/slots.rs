@@ -71,9 +71,11 @@ impl Line {
     pub(crate) fn new(doorbell: OwnedFd) -> Result<Arc<Self>, Errno> {
         let memory = SharedMem::new(BOUNCE_OFFSET + SLOTS * BOUNCE)?;
         let table = memory.base().cast::<Table>();
-        // SAFETY: the place lies in the new mapping, which is large enough, page-aligned, and nobody else's yet. Zeroed
-        // memory is FREE slots; requests and replies are written before they are read.
-        unsafe { (&raw mut (*table.as_ptr()).ring).write(1) };
+        // SAFETY: the place lies in the new mapping, which is large enough and page-aligned.
+        let ring = unsafe { &raw mut (*table.as_ptr()).ring };
+        // SAFETY: the mapping is nobody else's yet. Zeroed memory is FREE slots; requests and replies are written before
+        // they are read.
+        unsafe { ring.write(1) };
         Ok(Arc::new(Self { memory, doorbell }))
     }
 
@@ -148,11 +150,11 @@ impl Slots {
         unsafe { *self.table().slots[slot].request.get() }
     }
 
-    /// The bytes that travel with the request of a submitted slot.
-    pub(super) fn payload(&self, slot: usize) -> &mut [u8] {
-        // SAFETY: within the mapping; between SUBMITTED and DONE the bytes are the engine's, which is one thread and
-        // drops the slice before it replies.
-        unsafe { std::slice::from_raw_parts_mut(self.bounce(slot), BOUNCE) }
+    /// Lets `look` have the bytes that travel with the request of a submitted slot.
+    pub(super) fn payload<T>(&self, slot: usize, look: impl FnOnce(&mut [u8]) -> T) -> T {
+        // SAFETY: within the mapping; between SUBMITTED and DONE the bytes are the engine's, which is one thread and looks
+        // at one payload at a time.
+        look(unsafe { std::slice::from_raw_parts_mut(self.bounce(slot), BOUNCE) })
     }
 
     pub(super) fn reply(&self, slot: usize, reply: Reply) {

@@ -83,7 +83,7 @@ impl Engine {
         let done = |result: Result<Reply, Failure>| Step::Done(result.unwrap_or_else(Reply::Failed));
         match work.request {
             Request::Populate(p) => self.populate(work, &p),
-            Request::ToRam { start, end, region } => self.to_ram(work, start, end, region),
+            Request::ToRam { start, end, region } => self.bring_back(work, start, end, region),
             Request::Read { at, len } => self.access(slot, work, at, len, false),
             Request::Write { at, len } => self.access(slot, work, at, len, true),
             Request::Atomic { at, bytes, op, operand, expected } => {

@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 
 use super::arena::ArenaVec;
 use super::request::Request;
+use super::statics::Statics;
 use super::step::Work;
 use super::table::Table;
 use super::{Engine, Start};
@@ -22,11 +23,12 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             shift: start.page.trailing_zeros(),
             table: Table::new(start.page.trailing_zeros()),
             uffd: start.uffd,
-            faults_reported: start.faults,
             slots: start.slots,
             doorbell: start.doorbell,
+            pagemap: start.pagemap,
             page: start.page,
             stack,
+            statics: Statics::of_loaded_modules(start.page),
             regions: [const { None }; super::MAX_REGIONS],
             next_region: 0,
             faults: ArenaVec::new(),
@@ -47,6 +49,7 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             requests: 0,
             frozen: 0,
             hidden: ArenaVec::new(),
+            stirred: false,
             deadline: u64::MAX,
             closing: false,
         };
@@ -74,8 +77,10 @@ fn own_stack() -> (u64, u64) {
 /// The stack of the calling thread, as `[low, high)`.
 pub(crate) fn stack_of_this_thread() -> Result<(u64, u64), Errno> {
     let mut attr = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: without preconditions.
+    let this = unsafe { libc::pthread_self() };
     // SAFETY: the attributes of the calling thread are written into `attr`.
-    let result = unsafe { libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) };
+    let result = unsafe { libc::pthread_getattr_np(this, attr.as_mut_ptr()) };
     if result != 0 {
         return Err(Errno::from_raw(result));
     }

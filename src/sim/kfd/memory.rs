@@ -74,12 +74,19 @@ pub(super) trait Memory: Send + Sync + fmt::Debug {
     /// Asks to be told of changes to a range, as far as that is possible for its kind of memory.
     fn watch(&self, range: PageRange) -> Option<Arc<Watch>>;
 
+    /// The device is gone: its VRAM comes back, and takes nothing any more.
+    fn remove_device(&self, device: usize);
+
     /// Whether the address is in the heap that `brk` grows, or in the main stack.
     fn is_heap_or_stack(&self, address: u64) -> bool;
 
-    /// Reads as a GPU does. `EFAULT` where nothing is present.
+    /// Reads as a GPU does, or as the kernel from a place that the caller of an ioctl names. `EFAULT` where nothing is.
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
 
-    /// Writes as a GPU does. `EFAULT` where nothing is present.
-    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
+    /// Writes as a GPU does, or as the kernel to a place that the caller of an ioctl names. `EFAULT` where that is not possible.
+    ///
+    /// # Safety
+    ///
+    /// Who named the address answers for the memory there: the caller of the ioctl, or of the queue's `submit`.
+    unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 }

@@ -11,7 +11,6 @@ use crate::sim::kfd::events::Events;
 use crate::sim::kfd::objects::DOORBELL_SLICE;
 use crate::sim::kfd::process::State;
 use crate::sim::kfd::{Kfd, Shared, duplicate};
-use crate::sim::user_memory::copy_to_user;
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_reads_argument, request_size, request_writes_argument};
 use crate::uapi::kfd as abi;
@@ -72,7 +71,15 @@ impl KfdNode {
         let secondary = context.secondary;
         match call.request {
             abi::AMDKFD_IOC_CREATE_PROCESS => self.create_process(),
-            abi::AMDKFD_IOC_SVM => context.lock().svm(kfd, buffer, secondary),
+            abi::AMDKFD_IOC_SVM => {
+                let mut state = context.lock();
+                let result = state.svm(kfd, buffer, secondary);
+                if kfd.smi.is_open() && !state.resident.is_empty() {
+                    // Someone reads the log: touches of the CPU must be looked for.
+                    kfd.wake_worker();
+                }
+                result
+            }
             abi::AMDKFD_IOC_GET_VERSION => with(buffer, |arg: &mut abi::GetVersion| {
                 (arg.major_version, arg.minor_version) = (1, kfd.config.kernel.minor);
                 Ok(())
@@ -80,25 +87,28 @@ impl KfdNode {
             abi::AMDKFD_IOC_SET_XNACK_MODE => with(buffer, |arg| context.lock().set_xnack(kfd, arg)),
             abi::AMDKFD_IOC_ACQUIRE_VM => with(buffer, |arg: &mut abi::AcquireVm| {
                 let file = self.kfd.render_file(arg.drm_fd);
-                context.lock().acquire_vm(*arg, file)
+                context.lock().acquire_vm(kfd, *arg, file)
             }),
             abi::AMDKFD_IOC_GET_PROCESS_APERTURES_NEW => {
-                with(buffer, |arg| apertures(&context.lock(), self.kfd.config().gpus.len(), arg))
+                with(buffer, |arg| apertures(kfd, &context.lock(), arg))
             }
             abi::AMDKFD_IOC_AVAILABLE_MEMORY => with(buffer, |arg| context.lock().available_memory(kfd, arg)),
             abi::AMDKFD_IOC_SMI_EVENTS => with(buffer, |arg: &mut abi::SmiEvents| {
                 context.lock().known(arg.gpuid)?;
                 arg.anon_fd = kfd.smi.open(arg.gpuid)?;
+                kfd.wake_worker();
                 Ok(())
             }),
             abi::AMDKFD_IOC_ALLOC_MEMORY_OF_GPU => {
-                with(buffer, |arg| context.lock().allocate(kfd, arg, secondary))
+                with(buffer, |arg| context.lock().allocate(arg, secondary))
             }
             abi::AMDKFD_IOC_FREE_MEMORY_OF_GPU => {
                 with(buffer, |arg: &mut abi::FreeMemoryOfGpu| context.lock().free(*arg))
             }
-            abi::AMDKFD_IOC_MAP_MEMORY_TO_GPU => with(buffer, |arg| context.lock().map_object(arg)),
-            abi::AMDKFD_IOC_UNMAP_MEMORY_FROM_GPU => with(buffer, |arg| context.lock().unmap_object(arg)),
+            abi::AMDKFD_IOC_MAP_MEMORY_TO_GPU => with(buffer, |arg| context.lock().map_object(kfd, arg)),
+            abi::AMDKFD_IOC_UNMAP_MEMORY_FROM_GPU => {
+                with(buffer, |arg| context.lock().unmap_object(kfd, arg))
+            }
             abi::AMDKFD_IOC_CREATE_QUEUE => with(buffer, |arg| {
                 context.lock().create_queue(arg)?;
                 kfd.wake_worker();
@@ -117,7 +127,7 @@ impl KfdNode {
             abi::AMDKFD_IOC_RESET_EVENT => {
                 with(buffer, |arg: &mut abi::ResetEvent| events(&context).set(arg.event_id, false))
             }
-            abi::AMDKFD_IOC_WAIT_EVENTS => with(buffer, |arg| events(&context).wait(arg)),
+            abi::AMDKFD_IOC_WAIT_EVENTS => with(buffer, |arg| events(&context).wait(kfd, arg)),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -248,18 +258,20 @@ fn with<A: Pod>(buffer: &mut [u8], handle: impl FnOnce(&mut A) -> Result<(), Err
     result
 }
 
-fn apertures(state: &State, gpus: usize, arg: &mut abi::GetProcessAperturesNew) -> Result<(), Errno> {
+fn apertures(kfd: &Shared, state: &State, arg: &mut abi::GetProcessAperturesNew) -> Result<(), Errno> {
     let entries = state.apertures();
     if arg.num_of_nodes == 0 {
         arg.num_of_nodes = entries.len() as u32;
         return Ok(());
     }
     // Topology nodes: the GPUs and one CPU.
-    if arg.num_of_nodes as usize > gpus + 1 {
+    if arg.num_of_nodes as usize > kfd.config.gpus.len() + 1 {
         return Err(Errno::EINVAL);
     }
     let filled = entries.len().min(arg.num_of_nodes as usize);
     arg.num_of_nodes = filled as u32;
     // SAFETY: the caller of the ioctl gives this room for the entries it said.
-    unsafe { copy_to_user(arg.kfd_process_device_apertures_ptr, bytemuck::cast_slice(&entries[..filled])) }
+    unsafe {
+        kfd.memory.write(arg.kfd_process_device_apertures_ptr, bytemuck::cast_slice(&entries[..filled]))
+    }
 }

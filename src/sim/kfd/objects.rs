@@ -11,8 +11,7 @@ use crate::range::{PageRange, SIZE_2M, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::process::State;
-use crate::sim::kfd::render::{RenderFile, read_numbers};
-use crate::sim::user_memory::{copy_from_user, copy_to_user};
+use crate::sim::kfd::render::RenderFile;
 use crate::uapi::kfd as abi;
 
 /// Bytes of the doorbells of a process on one GPU.
@@ -41,10 +40,10 @@ pub(super) struct Object {
 
 impl Object {
     /// Reads bytes at a GPU address inside the object.
-    pub(super) fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+    pub(super) fn read(&self, kfd: &Shared, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         let offset = address - self.pages.start();
         match &self.backing {
-            Backing::User(start) => copy_from_user(start + offset, bytes),
+            Backing::User(start) => kfd.memory.read(start + offset, bytes),
             Backing::Own(fd) => {
                 let wanted = bytes.len();
                 let read: usize = rustix::io::pread(&**fd, bytes, offset)?;
@@ -54,11 +53,11 @@ impl Object {
     }
 
     /// Writes bytes at a GPU address inside the object.
-    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    pub(super) fn write(&self, kfd: &Shared, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         let offset = address - self.pages.start();
         match &self.backing {
             // SAFETY: the process made this memory an object that the GPU may write.
-            Backing::User(start) => unsafe { copy_to_user(start + offset, bytes) },
+            Backing::User(start) => unsafe { kfd.memory.write(start + offset, bytes) },
             Backing::Own(fd) => match rustix::io::pwrite(&**fd, bytes, offset)? {
                 len if len == bytes.len() => Ok(()),
                 _ => Err(Errno::EFAULT),
@@ -111,12 +110,7 @@ impl Objects {
 
 impl State {
     /// `ALLOC_MEMORY_OF_GPU`.
-    pub(super) fn allocate(
-        &mut self,
-        kfd: &Shared,
-        arg: &mut abi::AllocMemoryOfGpu,
-        secondary: bool,
-    ) -> Result<(), Errno> {
+    pub(super) fn allocate(&mut self, arg: &mut abi::AllocMemoryOfGpu, secondary: bool) -> Result<(), Errno> {
         let has = |flag| arg.flags & flag != 0;
         let (vram, userptr) =
             (has(abi::KFD_IOC_ALLOC_MEM_FLAGS_VRAM), has(abi::KFD_IOC_ALLOC_MEM_FLAGS_USERPTR));
@@ -155,7 +149,7 @@ impl State {
         if userptr && arg.mmap_offset == 0 {
             return Err(Errno::EINVAL);
         }
-        if vram && pages.len() > self.vram_for_ranges(kfd, gpu) {
+        if vram && pages.len() > self.vram_for_ranges(gpu) {
             return Err(Errno::ENOMEM);
         }
         let backing =
@@ -188,8 +182,8 @@ impl State {
     }
 
     /// `MAP_MEMORY_TO_GPU`.
-    pub(super) fn map_object(&mut self, arg: &mut abi::MapMemoryToGpu) -> Result<(), Errno> {
-        let ids = device_ids(arg.n_devices, arg.n_success, arg.device_ids_array_ptr)?;
+    pub(super) fn map_object(&mut self, kfd: &Shared, arg: &mut abi::MapMemoryToGpu) -> Result<(), Errno> {
+        let ids = device_ids(kfd, arg.n_devices, arg.n_success, arg.device_ids_array_ptr)?;
         self.check_handle(arg.handle)?;
         for &id in &ids[arg.n_success as usize..] {
             let gpu = self.known(id)?;
@@ -209,8 +203,12 @@ impl State {
     }
 
     /// `UNMAP_MEMORY_FROM_GPU`.
-    pub(super) fn unmap_object(&mut self, arg: &mut abi::UnmapMemoryFromGpu) -> Result<(), Errno> {
-        let ids = device_ids(arg.n_devices, arg.n_success, arg.device_ids_array_ptr)?;
+    pub(super) fn unmap_object(
+        &mut self,
+        kfd: &Shared,
+        arg: &mut abi::UnmapMemoryFromGpu,
+    ) -> Result<(), Errno> {
+        let ids = device_ids(kfd, arg.n_devices, arg.n_success, arg.device_ids_array_ptr)?;
         self.check_handle(arg.handle)?;
         for &id in &ids[arg.n_success as usize..] {
             let gpu = self.known(id)?;
@@ -254,9 +252,11 @@ fn own_memory(pages: PageRange) -> Result<OwnedFd, Errno> {
     Ok(memory)
 }
 
-fn device_ids(count: u32, done: u32, address: u64) -> Result<Vec<u32>, Errno> {
+fn device_ids(kfd: &Shared, count: u32, done: u32, address: u64) -> Result<Vec<u32>, Errno> {
     if count == 0 || done > count {
         return Err(Errno::EINVAL);
     }
-    read_numbers(address, count as usize)
+    let mut numbers = vec![0u32; count as usize];
+    kfd.memory.read(address, bytemuck::cast_slice_mut(&mut numbers))?;
+    Ok(numbers)
 }

@@ -12,7 +12,9 @@ use crate::sim::kfd::intervals::Intervals;
 use crate::sim::kfd::objects::Objects;
 use crate::sim::kfd::queue::Queues;
 use crate::sim::kfd::render::RenderFile;
+use crate::sim::kfd::smi::Line;
 use crate::sim::kfd::svm::Ranges;
+use crate::sim::kfd::svm::migrate::Trigger;
 use crate::sim::kfd::vram::Vram;
 use crate::uapi::kfd as abi;
 
@@ -27,6 +29,8 @@ pub(super) struct Device {
     pub(super) never_migrates: bool,
     /// The DRM file whose address space the GPU uses for the process.
     pub(super) acquired: Option<Arc<RenderFile>>,
+    /// Unplugged.
+    pub(super) removed: bool,
     /// What is mapped on it.
     pub(super) pages: Intervals,
 }
@@ -62,6 +66,7 @@ impl State {
             never_migrates: gpu.prefers_system_memory || (gpu.apu && config.kernel.apus_never_migrate),
             config: gpu.clone(),
             acquired: None,
+            removed: false,
             pages: Intervals::default(),
         };
         Self {
@@ -85,9 +90,10 @@ impl State {
         self.devices.iter().position(|device| device.gpu_id == gpu_id)
     }
 
-    /// The index, or the errno of every call that names an unknown GPU.
+    /// The index, or the errno of every call that names an unknown GPU or one that was unplugged.
     pub(super) fn known(&self, gpu_id: u32) -> Result<usize, Errno> {
-        self.index(gpu_id).ok_or(Errno::EINVAL)
+        let index = self.index(gpu_id).ok_or(Errno::EINVAL)?;
+        if self.devices[index].removed { Err(Errno::ENODEV) } else { Ok(index) }
     }
 
     /// Whether a GPU reaches the VRAM of another: same device, or same hive.
@@ -147,6 +153,7 @@ impl State {
     /// `ACQUIRE_VM`, with the DRM file that the number stands for.
     pub(super) fn acquire_vm(
         &mut self,
+        kfd: &Shared,
         arg: abi::AcquireVm,
         file: Option<Arc<RenderFile>>,
     ) -> Result<(), Errno> {
@@ -163,6 +170,7 @@ impl State {
             return Err(Errno::EINVAL);
         }
         self.devices[index].acquired = Some(file);
+        kfd.smi.log(&kfd.config.kernel, arg.gpu_id, &Line::ProcessStart);
         Ok(())
     }
 
@@ -179,14 +187,39 @@ impl State {
 
     /// The same, not rounded: what a range must fit into to be moved.
     pub(super) fn available_vram_exactly(&self, kfd: &Shared, gpu: usize) -> u64 {
-        self.vram_for_ranges(kfd, gpu)
+        if kfd.faults.vram_is_full() { 0 } else { self.vram_for_ranges(gpu) }
     }
 
     /// VRAM of the device that memory objects leave over.
-    pub(super) fn vram_for_ranges(&self, kfd: &Shared, gpu: usize) -> u64 {
+    pub(super) fn vram_for_ranges(&self, gpu: usize) -> u64 {
         let config = &self.devices[gpu].config;
-        let _ = kfd;
         config.vram.saturating_sub(config.reserved).saturating_sub(self.objects.vram_used(config.device))
+    }
+
+    /// A GPU is unplugged: what is in its VRAM goes back, its queues end, and calls that name it answer `ENODEV`.
+    ///
+    /// A real kernel (7.3) also kills the process with `SIGBUS`.
+    pub(super) fn unplug(&mut self, kfd: &Shared, index: usize) {
+        let id = self.devices[index].gpu_id;
+        let there: Vec<_> =
+            self.ranges.iter().filter(|range| range.actual == id).map(|range| range.pages).collect();
+        for pages in there {
+            // What cannot go back is lost with the device.
+            let _ = self.migrate_to_system(kfd, pages.start(), pages, Trigger::Eviction);
+        }
+        for range in self.ranges.iter_mut() {
+            range.access.remove(index);
+            range.in_place.remove(index);
+            range.mapped.remove(index);
+        }
+        self.devices[index].removed = true;
+        self.devices[index].pages = Intervals::default();
+        self.queues.remove_gpu(index);
+        let device = self.devices[index].config.device;
+        if self.devices.iter().all(|other| other.removed || other.config.device != device) {
+            kfd.memory.remove_device(device);
+        }
+        kfd.smi.log(&kfd.config.kernel, id, &Line::ProcessEnd);
     }
 
     /// `GET_PROCESS_APERTURES_NEW`: one entry for each GPU.

@@ -48,6 +48,11 @@ impl Queues {
         self.all.is_empty()
     }
 
+    /// The queues of a GPU that is gone.
+    pub(super) fn remove_gpu(&mut self, gpu: usize) {
+        self.all.retain(|_, queue| queue.gpu != gpu);
+    }
+
     fn free_doorbell(&self, gpu: usize) -> Option<u64> {
         (0..DOORBELL_SLICE)
             .step_by(8)
@@ -225,7 +230,7 @@ impl State {
             let piece = &mut bytes[part.clone()];
             self.make_accessible(kfd, gpu, at, false)?;
             match self.objects.at(gpu, at) {
-                Some(object) => object.read(at, piece)?,
+                Some(object) => object.read(kfd, at, piece)?,
                 None => kfd.memory.read(at, piece)?,
             }
             at += part.len() as u64;
@@ -246,8 +251,9 @@ impl State {
             let piece = &bytes[part.clone()];
             self.make_accessible(kfd, gpu, at, true)?;
             match self.objects.at(gpu, at) {
-                Some(object) => object.write(at, piece)?,
-                None => kfd.memory.write(at, piece)?,
+                Some(object) => object.write(kfd, at, piece)?,
+                // SAFETY: whoever submitted the packets answers for the memory that they name.
+                None => unsafe { kfd.memory.write(at, piece)? },
             }
             at += part.len() as u64;
         }

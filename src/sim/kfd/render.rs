@@ -9,7 +9,6 @@ use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use crate::channel::VirtualNode;
 use crate::error::Errno;
 use crate::sim::kfd::Kfd;
-use crate::sim::user_memory::{copy_from_user, copy_to_user};
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_type};
 use crate::uapi::drm;
@@ -53,7 +52,7 @@ impl RenderNode {
         Self { kfd, gpu, file }
     }
 
-    fn version(arg: &mut [u8]) -> Result<(), Errno> {
+    fn version(&self, arg: &mut [u8]) -> Result<(), Errno> {
         let mut version: drm::Version = read(arg)?;
         (version.version_major, version.version_minor, version.version_patchlevel) = (3, 64, 0);
         for (text, address, len) in [
@@ -64,7 +63,7 @@ impl RenderNode {
             let fits = (*len).min(text.len() as u64) as usize;
             if address != 0 && fits > 0 {
                 // SAFETY: the caller of the ioctl gives this room for the text.
-                unsafe { copy_to_user(address, &text.as_bytes()[..fits])? };
+                unsafe { self.kfd.shared().memory.write(address, &text.as_bytes()[..fits])? };
             }
             *len = text.len() as u64;
         }
@@ -88,7 +87,7 @@ impl VirtualNode for RenderNode {
             return Err(Errno::ENOTTY);
         }
         match request_nr(request) {
-            nr if nr == request_nr(drm::Version::REQUEST) => Self::version(arg),
+            nr if nr == request_nr(drm::Version::REQUEST) => self.version(arg),
             nr if nr == request_nr(drm::GetCap::REQUEST) => Self::capability(arg),
             _ => Err(Errno::EINVAL),
         }
@@ -119,11 +118,4 @@ fn write<A: IoctlArg>(arg: &mut [u8], value: A) -> Result<(), Errno> {
     let len = arg.len().min(size_of::<A>());
     arg[..len].copy_from_slice(&bytemuck::bytes_of(&value)[..len]);
     Ok(())
-}
-
-/// The array of numbers that an ioctl points at.
-pub(super) fn read_numbers(address: u64, count: usize) -> Result<Vec<u32>, Errno> {
-    let mut numbers = vec![0u32; count];
-    copy_from_user(address, bytemuck::cast_slice_mut(&mut numbers))?;
-    Ok(numbers)
 }

@@ -149,10 +149,14 @@ impl Engine<'_> {
         if old { 0x3f_ffff } else { 0x3fff_ffff }
     }
 
-    /// The `index`th dword of the packet at a byte of the ring.
+    /// The `index`th dword of the packet at a byte of the ring. A packet must not go on at the ring's start.
     fn dword(&mut self, at: u64, index: u64) -> Result<u32, Errno> {
         let mut bytes = [0; 4];
-        let address = self.ring + (at + 4 * index) % self.ring_bytes;
+        let offset = at % self.ring_bytes + 4 * index;
+        if offset >= self.ring_bytes {
+            return Err(Errno::EINVAL);
+        }
+        let address = self.ring + offset;
         self.state.gpu_read(self.kfd, self.gpu, address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }

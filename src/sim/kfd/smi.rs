@@ -135,7 +135,7 @@ impl Smi {
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EMFILE.raw())))?;
         rustix::io::fcntl_setfd(&given_out, rustix::io::FdFlags::empty())?;
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(Log { gpu, mask: 0, ours, readers });
-        Ok(given_out.into_raw_fd().cast_unsigned())
+        Ok(given_out.into_raw_fd() as u32)
     }
 
     /// Whether anyone ever opened a log.

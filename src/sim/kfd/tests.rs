@@ -9,6 +9,8 @@ use crate::uapi::kfd as abi;
 
 mod checks;
 mod dispatcher;
+mod migration;
+mod model;
 mod vectors;
 
 /// The GPU of [`Bench::new`].
@@ -53,7 +55,7 @@ impl Bench {
 
     fn acquire(&self, render: &Channel, gpu_id: u32) -> Result<(), Errno> {
         use std::os::fd::AsRawFd;
-        let drm_fd = render.descriptor().unwrap().as_raw_fd().cast_unsigned();
+        let drm_fd = render.descriptor().unwrap().as_raw_fd() as u32;
         self.call(&mut abi::AcquireVm { drm_fd, gpu_id })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::config::XeConfig;
 use super::cpu::errno_of;
 use super::node::XeNode;
+use super::object::Object;
 use super::sync::{Signaller, lock};
 use crate::channel::Channel;
 use crate::error::{Errno, Error, Result};
@@ -25,6 +26,9 @@ pub(super) struct Pagemap {
     objects: AtomicU64,
     /// Made with the first VM in fault mode, as the driver's.
     region: OnceLock<VramRegion>,
+    purgeable: Mutex<Vec<Weak<Object>>>,
+    /// How many times pages were sent back to make room.
+    evictions: AtomicU64,
 }
 
 impl Pagemap {
@@ -44,14 +48,32 @@ impl Pagemap {
         self.objects.load(Ordering::Relaxed) + pages
     }
 
-    /// Takes `bytes` for an object, sending pages back to system memory if there is no room otherwise.
+    /// Takes `bytes` for an object. What nobody needs is thrown away first, then pages go back to system memory.
     pub(super) fn take_for_object(&self, bytes: u64) -> Result<(), Errno> {
-        self.objects
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|&used| used <= self.bytes)
-            })
-            .map_err(|_| Errno::ENOSPC)?;
+        let fits = |used: u64| used.checked_add(bytes).filter(|&used| used <= self.bytes);
+        while self.objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            if !self.purge_one() {
+                return Err(Errno::ENOSPC);
+            }
+        }
         self.make_room(0).inspect_err(|_| self.give_back(bytes))
+    }
+
+    /// Remembers an object whose memory is here, to be purged one day.
+    pub(super) fn remember(&self, object: &Arc<Object>) {
+        let mut purgeable = lock(&self.purgeable);
+        purgeable.retain(|object| object.strong_count() != 0);
+        purgeable.push(Arc::downgrade(object));
+    }
+
+    /// Throws the memory of one object away whose content is not needed.
+    fn purge_one(&self) -> bool {
+        let objects: Vec<Arc<Object>> = lock(&self.purgeable).iter().filter_map(Weak::upgrade).collect();
+        objects.iter().any(|object| object.purge_if_not_needed())
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
     }
 
     pub(super) fn give_back(&self, bytes: u64) {
@@ -60,9 +82,13 @@ impl Pagemap {
 
     /// Sends the least recently used pages back to system memory until `bytes` more fit beside the objects.
     pub(super) fn make_room(&self, bytes: u64) -> Result<(), Errno> {
+        while self.used() + bytes > self.bytes && self.purge_one() {}
         let over = (self.used() + bytes).saturating_sub(self.bytes);
         match self.region.get() {
-            Some(region) if over > 0 => region.evict(over).map(|_| ()).map_err(|error| errno_of(&error))?,
+            Some(region) if over > 0 => {
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+                region.evict(over).map(|_| ()).map_err(|error| errno_of(&error))?;
+            }
             _ => {}
         }
         if self.used() + bytes <= self.bytes { Ok(()) } else { Err(Errno::ENOSPC) }
@@ -157,6 +183,8 @@ impl XeGpu {
                     bytes,
                     objects: AtomicU64::new(0),
                     region: OnceLock::new(),
+                    purgeable: Mutex::new(Vec::new()),
+                    evictions: AtomicU64::new(0),
                 })
             });
             Self {
@@ -226,7 +254,7 @@ impl XeGpu {
         if let Some(space) = self.space.get() {
             return Ok(space);
         }
-        let space = Space::of_process().map_err(|error| errno_of(&error))?;
+        let space = crate::sim::space::of_process().map_err(|error| errno_of(&error))?;
         Ok(self.space.get_or_init(|| space))
     }
 
@@ -288,8 +316,11 @@ pub(super) fn thread_error(error: &std::io::Error) -> Error {
     Error::from_errno("pthread_create", errno).because("no thread for the simulated device")
 }
 
+/// Device and number of a descriptor's inode.
+pub(super) type Inode = (u64, u64);
+
 /// Open files of simulated devices by the inode of their descriptor: what a file number in an ioctl means.
-pub(super) static OPEN_FILES: Mutex<Vec<((u64, u64), Weak<XeGpu>)>> = Mutex::new(Vec::new());
+pub(super) static OPEN_FILES: Mutex<Vec<(Inode, Weak<XeGpu>)>> = Mutex::new(Vec::new());
 
 /// The simulated device that a region belongs to.
 pub(super) fn device_with(region: RegionId) -> Option<Arc<XeGpu>> {

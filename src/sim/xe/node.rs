@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytemuck::Pod;
 
 use super::address_space::AddressSpace;
-use super::gpu::{OPEN_FILES, XeGpu};
+use super::gpu::{Inode, OPEN_FILES, XeGpu};
 use super::ids::Ids;
 use super::object::Object;
 use super::queue::Queue;
@@ -32,7 +32,7 @@ pub(super) struct XeNode {
     number: u64,
     /// Stands for the open file where an ioctl takes a file number.
     file: OwnedFd,
-    inode: (u64, u64),
+    inode: Inode,
     pub(super) vms: Mutex<Ids<Arc<AddressSpace>>>,
     pub(super) queues: Mutex<Ids<Arc<Queue>>>,
     pub(super) objects: Mutex<Ids<Arc<Object>>>,

@@ -40,12 +40,12 @@ pub(super) struct Object {
     pub(super) purge: Mutex<Purge>,
     pub(super) atomic: AtomicU32,
     /// The tile memory it is accounted to.
-    vram: Option<Arc<Pagemap>>,
+    vram: Mutex<Option<Arc<Pagemap>>>,
 }
 
 impl Object {
     pub(super) fn in_vram(&self) -> bool {
-        self.vram.is_some()
+        lock(&self.vram).is_some()
     }
 }
 
@@ -75,12 +75,30 @@ impl Object {
         let mapped = Channel::from_fd(self.file()?)
             .map("object", page, SIZE_4K as usize)
             .map_err(|_| Errno::ENOMEM)?;
-        // SAFETY: the four bytes lie within the page just mapped, are aligned (the page is, and the offset a multiple of 4),
-        // and whoever else has them mapped shares them with a GPU.
-        let word =
-            unsafe { AtomicU32::from_ptr(mapped.as_ptr().as_ptr().add((offset - page) as usize).cast()) };
+        // SAFETY: the offset lies within the page just mapped.
+        let word = unsafe { mapped.as_ptr().add((offset - page) as usize) };
+        // SAFETY: the four bytes lie within the page, are aligned (the page is, and the offset a multiple of 4), and whoever else
+        // has them mapped shares them with a GPU.
+        let word = unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) };
         word.fetch_add(value, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Throws the content away if it is not needed; answers whether it was. Whoever has it mapped gets `SIGBUS` on the next touch.
+    pub(super) fn purge_if_not_needed(&self) -> bool {
+        let mut purge = lock(&self.purge);
+        if *purge != Purge::DontNeed || rustix::fs::ftruncate(&self.bytes, 0).is_err() {
+            return false;
+        }
+        *purge = Purge::Purged;
+        self.leave_vram();
+        true
+    }
+
+    fn leave_vram(&self) {
+        if let Some(pagemap) = lock(&self.vram).take() {
+            pagemap.give_back(self.size);
+        }
     }
 
     fn file(&self) -> Result<OwnedFd, Errno> {
@@ -90,9 +108,7 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        if let Some(pagemap) = &self.vram {
-            pagemap.give_back(self.size);
-        }
+        self.leave_vram();
     }
 }
 
@@ -154,9 +170,13 @@ impl XeNode {
             bytes,
             purge: Mutex::new(Purge::WillNeed),
             atomic: AtomicU32::new(0),
-            vram: placed,
+            vram: Mutex::new(placed.clone()),
         };
-        arg.handle = lock(&self.objects).insert(Arc::new(object));
+        let object = Arc::new(object);
+        if let Some(pagemap) = placed {
+            pagemap.remember(&object);
+        }
+        arg.handle = lock(&self.objects).insert(object);
         Ok(())
     }
 

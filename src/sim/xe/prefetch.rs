@@ -106,7 +106,12 @@ impl AddressSpace {
 
     /// Moves and maps what was planned (`prefetch_ranges`). Answers whether page tables were written; `ENODATA` when pages
     /// could not be had, after which nothing more is done.
+    ///
+    /// A block that pushes an earlier one out of full memory again invalidates it, which is found out when page tables are about
+    /// to be written: `EAGAIN`.
     pub(super) fn prefetch(&self, state: &mut State, plan: &Plan) -> Result<bool, Errno> {
+        let evicted = self.evictions();
+        let mut filled = Vec::with_capacity(plan.blocks.len());
         for block in &plan.blocks {
             let Some(range) = state.ranges.at(block.start).copied() else { continue };
             match block.target.as_deref().filter(|_| self.should_migrate(&range)) {
@@ -122,11 +127,27 @@ impl AddressSpace {
             if self.gpu.is_to_come_again() {
                 return Err(Errno::EAGAIN);
             }
-            if let Some(range) = state.ranges.at_mut(block.start) {
+            filled.push((range, place));
+        }
+        if self.evictions() != evicted {
+            for (range, place) in &filled {
+                if self.place_of(range)? != Some(*place) {
+                    return Err(Errno::EAGAIN);
+                }
+            }
+        }
+        // Page tables are written when every block is filled in.
+        for (range, place) in filled {
+            if let Some(range) = state.ranges.at_mut(range.start) {
                 range.mapped = Some(place);
                 range.tiles = self.all_tiles();
             }
         }
         Ok(!plan.blocks.is_empty())
+    }
+
+    /// How many times pages were sent back to make room in the device's memory.
+    fn evictions(&self) -> u64 {
+        self.gpu.pagemaps().iter().map(|pagemap| pagemap.evictions()).sum()
     }
 }

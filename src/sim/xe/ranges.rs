@@ -228,7 +228,8 @@ mod tests {
         let base = memory.range().start();
         let whole = mirror(0, 1 << 47, 0);
         let space = Space::of_process().unwrap();
-        let find = |at: u64, gpu: &Vma| Ranges::default().find_or_insert(at, gpu, Cpu(&space), RULES).map(drop);
+        let find =
+            |at: u64, gpu: &Vma| Ranges::default().find_or_insert(at, gpu, Cpu(&space), RULES).map(drop);
         assert_eq!(find(0x1000, &whole), Err(Errno::ENOENT));
         let code = what_the_gpu_may_not_have_is_refused as fn() as usize as u64;
         assert_eq!(find(code, &whole), Err(Errno::EPERM));
@@ -236,12 +237,7 @@ mod tests {
         assert_eq!(find(base, &whole), Ok(()));
         let mut ranges = Ranges::default();
         let text = ranges
-            .find_or_insert(
-                code,
-                &mirror(0, 1 << 47, DRM_XE_VM_BIND_FLAG_READONLY),
-                Cpu(&space),
-                RULES,
-            )
+            .find_or_insert(code, &mirror(0, 1 << 47, DRM_XE_VM_BIND_FLAG_READONLY), Cpu(&space), RULES)
             .unwrap();
         assert!(!text.migratable);
     }

@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use super::gpu::Inode;
 use super::node::XeNode;
 use super::sync::{Fence, Syncobj, lock};
 use super::user;
@@ -11,12 +12,12 @@ use crate::error::Errno;
 use crate::uapi::drm::*;
 
 /// Exported sync objects by the inode of their descriptor.
-static EXPORTED: Mutex<Vec<((u64, u64), Weak<Syncobj>)>> = Mutex::new(Vec::new());
+static EXPORTED: Mutex<Vec<(Inode, Weak<Syncobj>)>> = Mutex::new(Vec::new());
 
 /// Longest sleep between two looks at fences.
 const TICK: Duration = Duration::from_millis(4);
 
-fn inode_of(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+fn inode_of(fd: BorrowedFd<'_>) -> Result<Inode, Errno> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_dev as u64, stat.st_ino as u64))
 }

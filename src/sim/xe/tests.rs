@@ -17,7 +17,10 @@ mod dispatch;
 mod exec;
 mod madvise;
 mod migrate;
+mod object;
 mod prefetch;
+mod shared;
+mod syncobj;
 mod vm;
 
 const PAGE: u64 = 4096;

@@ -3,6 +3,7 @@
 use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 
 use crate::error::Errno;
+use crate::pagemap::Space;
 use crate::sim::user_memory;
 
 /// Copies `into.len()` bytes from `address`; `EFAULT` where that is not readable.
@@ -10,7 +11,14 @@ pub(super) fn copy_from(address: u64, into: &mut [u8]) -> Result<(), Errno> {
     if into.is_empty() {
         return Ok(());
     }
-    user_memory::copy_from_user(address, into)
+    // Where the simulation may not see the kernel's own touches, a page in simulated VRAM looks unmapped to the kernel.
+    match user_memory::copy_from_user(address, into) {
+        Err(Errno::EFAULT) => {
+            let space = Space::of_process().map_err(|_| Errno::EFAULT)?;
+            space.device_read(address, into).map_err(|_| Errno::EFAULT)
+        }
+        other => other,
+    }
 }
 
 /// Copies `bytes` to `address`; `EFAULT` where that is not writable.
@@ -20,7 +28,14 @@ pub(super) fn copy_to(address: u64, bytes: &[u8]) -> Result<(), Errno> {
     }
     // SAFETY: the address came in an ioctl's argument. Nodes of the simulated device are reached through `Channel::call` alone, whose
     // callers answer for addresses that the driver writes to.
-    unsafe { user_memory::copy_to_user(address, bytes) }
+    match unsafe { user_memory::copy_to_user(address, bytes) } {
+        Err(Errno::EFAULT) => {
+            let space = Space::of_process().map_err(|_| Errno::EFAULT)?;
+            // SAFETY: as above.
+            unsafe { space.device_write(address, bytes) }.map_err(|_| Errno::EFAULT)
+        }
+        other => other,
+    }
 }
 
 /// Reads one value.

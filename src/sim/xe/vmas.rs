@@ -165,7 +165,8 @@ impl Vmas {
         starts.iter().filter_map(|start| self.0.remove(start)).collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Vma> {
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = &Vma> {
         self.0.values()
     }
 }

@@ -13,36 +13,36 @@ use super::watchdog::Watchdog;
 
 /// A test of the suite.
 #[derive(Debug)]
-pub struct Test {
+pub(crate) struct Test {
     /// `subject/what_it_shows`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What the device must have.
-    pub needs: &'static [Need],
+    pub(crate) needs: &'static [Need],
     /// The test itself; failures are panics, so that the assertion macros serve.
-    pub run: fn(&Context) -> TestResult,
+    pub(crate) run: fn(&Context) -> TestResult,
 }
 
 /// What a test gets.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     gpus: Vec<Gpu>,
 }
 
 impl Context {
     /// The device under test.
-    pub fn gpu(&self) -> &Gpu {
+    pub(crate) fn gpu(&self) -> &Gpu {
         &self.gpus[0]
     }
 
     /// A second device, for tests that need one.
-    pub fn peer(&self) -> &Gpu {
+    pub(crate) fn peer(&self) -> &Gpu {
         &self.gpus[1]
     }
 }
 
 /// Why a test stopped without having shown anything.
 #[derive(Debug)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// A need that only the test itself could find lacking.
     Skip(String),
     /// An operation failed that the test takes for granted.
@@ -55,10 +55,16 @@ impl From<drm_pagemap::Error> for Stop {
     }
 }
 
-/// `Ok` when everything the test asserts held.
-pub type TestResult = Result<(), Stop>;
+impl From<drm_pagemap::range::RangeError> for Stop {
+    fn from(error: drm_pagemap::range::RangeError) -> Self {
+        Self::Fail(error.to_string())
+    }
+}
 
-pub fn trial(ground: Ground, subject: Subject, test: &'static Test, report: Report) -> Trial {
+/// `Ok` when everything the test asserts held.
+pub(crate) type TestResult = Result<(), Stop>;
+
+pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, report: Report) -> Trial {
     let name = format!("{}/{}", subject.label, test.name);
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();

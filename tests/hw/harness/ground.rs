@@ -7,7 +7,7 @@ use drm_pagemap::{Driver, Gpu};
 
 /// A place to run the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ground {
+pub(crate) enum Ground {
     /// The software devices of this process.
     Simulated,
     /// Real drivers on virtual GPUs, inside a lab guest.
@@ -28,18 +28,18 @@ impl fmt::Display for Ground {
 
 /// One device configuration that every test is tried on.
 #[derive(Clone)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// First part of the name of its cases.
-    pub label: String,
+    pub(crate) label: String,
     /// The driver, for reports.
-    pub driver: Driver,
+    pub(crate) driver: Driver,
     /// Makes the devices afresh: one test's leftovers never meet the next.
-    pub gpus: Arc<dyn Fn() -> Result<Vec<Gpu>, String> + Send + Sync>,
+    pub(crate) gpus: Arc<dyn Fn() -> Result<Vec<Gpu>, String> + Send + Sync>,
 }
 
 impl Ground {
     /// The devices of the ground.
-    pub fn subjects(self) -> Vec<Subject> {
+    pub(crate) fn subjects(self) -> Vec<Subject> {
         match self {
             Self::Simulated => simulated(),
             Self::Lab | Self::Hardware => discovered(),
@@ -91,7 +91,9 @@ fn discovered() -> Vec<Subject> {
 }
 
 /// Takes `--ground G` (or `HW_GROUND`) out of the arguments and leaves the rest for the test runner.
-pub fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<(Ground, Vec<String>), String> {
+pub(crate) fn from_arguments(
+    arguments: impl Iterator<Item = String>,
+) -> Result<(Ground, Vec<String>), String> {
     let mut chosen = std::env::var("HW_GROUND").ok();
     let mut rest = Vec::new();
     let mut arguments = arguments;

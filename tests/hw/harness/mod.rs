@@ -10,16 +10,15 @@ mod needs;
 mod report;
 mod watchdog;
 
-pub use case::{Context, Stop, Test, TestResult};
-pub use ground::{Ground, Subject};
-pub use needs::Need;
+pub(crate) use case::{Context, Stop, Test, TestResult};
+pub(crate) use needs::{Need, overcommitted};
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
 /// Runs `tests` on the ground chosen by `--ground` or `HW_GROUND` (default: simulated).
-pub fn run(tests: &'static [&'static [Test]]) -> ExitCode {
+pub(crate) fn run(tests: &'static [&'static [Test]]) -> ExitCode {
     let (ground, arguments) = match ground::from_arguments(std::env::args()) {
         Ok(chosen) => chosen,
         Err(reason) => {

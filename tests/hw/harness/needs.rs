@@ -1,14 +1,29 @@
 //! What a test needs of the device and the machine.
 
+use drm_pagemap::range::SIZE_2M;
 use drm_pagemap::xe::Operation;
 use drm_pagemap::{Device, Driver, Gpu};
 
-/// VRAM up to this size is filled by tests that need it full.
-const SMALL: u64 = 256 << 20;
+/// System memory left alone by tests that overcommit VRAM: page tables, the kernel's copies on the way.
+const SLACK: u64 = 512 << 20;
+
+/// How much data overcommits the VRAM of a device: half as much again.
+pub(crate) fn overcommitted(gpu: &Gpu) -> u64 {
+    let size = gpu.vram_regions()[0].size();
+    (size + size / 2).next_multiple_of(SIZE_2M)
+}
+
+/// What the kernel believes to be available without swapping.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
 
 /// A need; a case whose device lacks one is ignored with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The driver is xe.
     Xe,
     /// The driver is amdgpu with KFD.
@@ -17,8 +32,8 @@ pub enum Need {
     Simulated,
     /// A prefetch can move pages into memory of the device.
     Vram,
-    /// VRAM small enough to be filled.
-    SmallVram,
+    /// System memory for half as much again as there is VRAM, so that VRAM can be overcommitted.
+    Overcommit,
     /// The driver takes advice about preferred locations.
     Advice,
     /// System calls can read and write memory that is in VRAM.
@@ -29,16 +44,21 @@ pub enum Need {
 
 impl Need {
     /// Why the device does not have it, or `None` when it does.
-    pub fn lacking(self, gpus: &[Gpu]) -> Option<String> {
+    pub(crate) fn lacking(self, gpus: &[Gpu]) -> Option<String> {
         let gpu = gpus.first()?;
         match self {
             Self::Xe => (gpu.driver() != Driver::Xe).then(|| "for xe only".to_owned()),
             Self::Kfd => (gpu.driver() != Driver::Kfd).then(|| "for amdgpu only".to_owned()),
             Self::Simulated => (!gpu.is_simulated()).then(|| "needs a simulated device".to_owned()),
             Self::Vram => gpu.svm().migration().err().map(ToString::to_string),
-            Self::SmallVram => {
-                let size = gpu.vram_regions()[0].size();
-                (size > SMALL).then(|| format!("VRAM of {size} bytes is too large to fill in a test"))
+            Self::Overcommit => {
+                let needed = overcommitted(gpu) + SLACK;
+                let available = available_memory();
+                (available < needed).then(|| {
+                    format!(
+                        "needs {needed} bytes of free system memory to overcommit VRAM; {available} are free"
+                    )
+                })
             }
             Self::Advice => match gpu.device() {
                 Device::Xe(xe) => match xe.probe().supports(Operation::Advise) {

@@ -12,7 +12,7 @@ use super::ground::Ground;
 
 /// How a case ended.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Passed,
     Skipped(String),
     Failed(String),
@@ -20,13 +20,13 @@ pub enum Verdict {
 
 /// Where results go, besides the terminal.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     file: Option<Arc<Mutex<File>>>,
 }
 
 impl Report {
     /// The file named by `HW_RESULTS`, if any.
-    pub fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let file = std::env::var_os("HW_RESULTS").map(|path| {
             let file = File::options().append(true).create(true).open(&path);
             Arc::new(Mutex::new(file.unwrap_or_else(|error| panic!("HW_RESULTS {path:?}: {error}"))))
@@ -34,7 +34,14 @@ impl Report {
         Self { file }
     }
 
-    pub fn write(&self, name: &str, ground: Ground, driver: Driver, verdict: &Verdict, took: Duration) {
+    pub(crate) fn write(
+        &self,
+        name: &str,
+        ground: Ground,
+        driver: Driver,
+        verdict: &Verdict,
+        took: Duration,
+    ) {
         let Some(file) = &self.file else { return };
         let (outcome, reason) = match verdict {
             Verdict::Passed => ("passed", ""),

@@ -7,12 +7,12 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Alive while a test runs.
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     _done: Sender<()>,
 }
 
 impl Watchdog {
-    pub fn start(name: &str) -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let (done, hung) = channel::<()>();
         let name = name.to_owned();
         std::thread::spawn(move || {

@@ -50,6 +50,10 @@ kinds! {
     InterruptLose = 11, "interrupt-lose";
     /// An invalidation of translations is answered but not carried out. Needs the profile's `tlb`.
     InvalidationSkip = 12, "invalidation-skip";
+    /// A fence is not written. AMD only. Filter: whose queue.
+    FenceLose = 13, "fence-lose";
+    /// The device has only `value` MiB of memory when the driver asks for its size. AMD only.
+    MemoryLimit = 14, "memory-limit";
 }
 
 impl Kind {

@@ -30,6 +30,19 @@ impl Capability {
         Capability { at, id: 0x01, body: vec![0x03, 0x00, 0x08, 0, 0, 0], writable: vec![0, 0, 0x03] }
     }
 
+    /// Advanced features: a reset of the function (FLR), asked for with bit 0 of its control register.
+    pub fn function_reset(at: u8) -> Capability {
+        Capability {
+            at,
+            id: Capability::ADVANCED_FEATURES,
+            body: vec![6, 0x03, 0, 0],
+            writable: vec![0, 0, 1],
+        }
+    }
+
+    /// Identifier of the advanced features capability.
+    pub const ADVANCED_FEATURES: u8 = 0x13;
+
     /// MSI with one vector and a 64-bit address.
     pub fn msi(at: u8) -> Capability {
         let mut writable = vec![0x71, 0x00];
@@ -118,6 +131,17 @@ impl ConfigSpace {
         }
     }
 
+    /// Whether the guest asks for a reset of the function, given where its capabilities lie.
+    pub fn reset_requested(&self, capabilities: &[Capability]) -> bool {
+        let mut features = capabilities.iter().filter(|c| c.id == Capability::ADVANCED_FEATURES);
+        features.any(|c| self.bytes[usize::from(c.at) + 4] & 1 == 1)
+    }
+
+    /// Whether the device may access memory on its own.
+    pub fn bus_master(&self) -> bool {
+        self.bytes[COMMAND] & 4 != 0
+    }
+
     /// A dword as stored.
     pub fn dword(&self, at: usize) -> u32 {
         let mut bytes = [0; 4];
@@ -185,7 +209,10 @@ mod tests {
     #[test]
     fn bars_answer_the_size_probe_and_report_their_address() {
         let mut c = space();
+        c.write(0x04, &[6, 0]);
+        assert!(c.bus_master());
         c.write(0x04, &[2, 0]);
+        assert!(!c.bus_master());
         c.write(0x18, &[0xff; 4]);
         c.write(0x1c, &[0xff; 4]);
         assert_eq!(read32(&c, 0x18), 0xc000_000c);
@@ -198,6 +225,17 @@ mod tests {
         assert_eq!(c.bar_address(2), None, "decoding off");
         c.write(0x24, &[0xff; 4]);
         assert_eq!(read32(&c, 0x24), 0xfff8_0000);
+    }
+
+    #[test]
+    fn reset_is_asked_for() {
+        let mut c = space();
+        let features = Capability::function_reset(0x98);
+        c.add(&features);
+        c.write(0x9c, &[0xfe]);
+        assert!(!c.reset_requested(std::slice::from_ref(&features)));
+        c.write(0x9c, &[0x01]);
+        assert!(c.reset_requested(&[Capability::msi(0xac), features]));
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl Plan<'_> {
         let accel = accelerator(self.options, self.tools, self.kernel)?;
         let gpus = self.options.gpus_of(self.vendor, gpus);
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
+        // Tests of huge pages need some; the kernel finds them best while its memory is whole.
+        spec.append.push("hugepages=8".into());
         for arguments in arguments {
             let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
             add_program(&mut spec, self.workspace, &wanted, self.conditions)?;

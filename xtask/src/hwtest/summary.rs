@@ -76,8 +76,8 @@ pub(crate) fn describe(runs: &[Run]) -> String {
     }
     for (reason, names) in skipped(runs) {
         let _ = writeln!(text, "\nskipped because {reason}:");
-        for name in names {
-            let _ = writeln!(text, "    {name}");
+        for (name, titles) in names {
+            let _ = writeln!(text, "    {name} ({})", titles.join(", "));
         }
     }
     for run in runs {
@@ -111,12 +111,13 @@ fn names(runs: &[Run]) -> Vec<&str> {
     names
 }
 
-fn skipped(runs: &[Run]) -> BTreeMap<&str, Vec<String>> {
-    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+/// By reason, then by test, where it was skipped.
+fn skipped(runs: &[Run]) -> BTreeMap<&str, BTreeMap<&str, Vec<&str>>> {
+    let mut reasons: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for run in runs {
         for result in run.results.iter().filter(|result| result.outcome == Outcome::Skipped) {
             let reason = if result.reason.is_empty() { "(no reason given)" } else { &result.reason };
-            reasons.entry(reason).or_default().push(format!("{} ({})", result.name, run.title));
+            reasons.entry(reason).or_default().entry(&result.name).or_default().push(&run.title);
         }
     }
     reasons
@@ -170,6 +171,7 @@ mod tests {
     #[test]
     fn the_table_has_a_column_for_each_run_and_reasons_below() {
         let runs = [
+            run("xe 6.16", vec![result("b", Outcome::Skipped, "no advice")]),
             run(
                 "xe 6.17",
                 vec![result("a", Outcome::Passed, ""), result("b", Outcome::Skipped, "no advice")],
@@ -177,9 +179,14 @@ mod tests {
             run("xe 7.3", vec![result("b", Outcome::Failed, "left: 1\nright: 2")]),
         ];
         let text = describe(&runs);
-        assert!(text.contains("test  xe 6.17  xe 7.3\na     passed   -\nb     skipped  FAILED\n"), "{text}");
+        assert!(
+            text.contains(
+                "test  xe 6.16  xe 6.17  xe 7.3\nb     skipped  skipped  FAILED\na     -        passed   -\n"
+            ),
+            "{text}"
+        );
         assert!(text.contains("failed on xe 7.3: b\n    left: 1\n    right: 2\n"), "{text}");
-        assert!(text.contains("skipped because no advice:\n    b (xe 6.17)\n"), "{text}");
+        assert!(text.contains("skipped because no advice:\n    b (xe 6.16, xe 6.17)\n"), "{text}");
         assert!(text.contains("xe 7.3: 0 passed, 1 failed, 0 skipped\n"), "{text}");
     }
 }

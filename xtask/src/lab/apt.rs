@@ -208,7 +208,9 @@ fn system_mirror() -> Result<String> {
         "--format",
         format,
     ]))
-    .context("cannot ask apt for this machine's mirror")?;
+    .context(
+            "cannot ask apt for this machine's mirror (where there is no apt: --qemu PATH --kernel VMLINUZ --modules DIR)",
+        )?;
     choose_mirror(&targets).ok_or_else(|| {
         anyhow!(
             "this machine's apt sources name no Debian mirror: name one with --mirror URL, or bring your own with \

@@ -70,6 +70,7 @@ cargo xtask lab shell [OPTIONS]
 
 An interactive busybox on the guest's console. `exit` or Ctrl-A x ends it; Ctrl-A c is QEMU's monitor.
 
+  --busybox PATH        a static busybox of your own
   --file HOST:GUEST     put a file or folder into the guest; may be repeated
 ";
 
@@ -355,10 +356,11 @@ fn check_command(mut parser: Parser) -> Result<i32> {
 
 fn shell_command(mut parser: Parser) -> Result<i32> {
     let mut guest = GuestOptions::default();
-    let mut files = Vec::new();
+    let (mut files, mut own_busybox) = (Vec::new(), None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("help") | Short('h') => return help(&[SHELL_HELP, "\n", options::HELP]),
+            Long("busybox") => own_busybox = Some(path(&mut parser)?),
             Long("file") => files.push(options::parse_file(&text(&mut parser)?)?),
             Long(name) => {
                 let name = name.to_owned();
@@ -375,7 +377,9 @@ fn shell_command(mut parser: Parser) -> Result<i32> {
     let kernel = guest.kernel(&tools.cache)?;
     let accel = session::accelerator(&guest, &tools, &kernel)?;
     let mut spec = session::spec(&guest, kernel, accel, gpus);
-    files.push(super::initramfs::GuestFile { host: busybox(&tools.cache)?, guest: "/bin/busybox".into() });
+    let busybox = own_busybox.map_or_else(|| busybox(&tools.cache), Ok)?;
+    super::initramfs::check_program(&busybox)?;
+    files.push(super::initramfs::GuestFile { host: busybox, guest: "/bin/busybox".into() });
     spec.files = files;
     // A session of its own with the console as its terminal, so that Ctrl-C works in it.
     let script = "/bin/busybox --install -s /bin; exec setsid -c sh -l";

@@ -2,6 +2,7 @@
 
 mod accel;
 mod apt;
+mod attempt;
 mod boot;
 mod cache;
 mod catalog;

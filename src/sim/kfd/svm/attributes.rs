@@ -57,7 +57,9 @@ fn check_one(attr: abi::SvmAttribute, devices: &[Device]) -> Result<Attribute, E
 }
 
 fn svm_gpu(gpu_id: u32, devices: &[Device]) -> Result<usize, Errno> {
-    devices.iter().position(|device| device.gpu_id == gpu_id && device.svm).ok_or(Errno::EINVAL)
+    let index =
+        devices.iter().position(|device| device.gpu_id == gpu_id && device.svm).ok_or(Errno::EINVAL)?;
+    if devices[index].removed { Err(Errno::ENODEV) } else { Ok(index) }
 }
 
 impl Attribute {

@@ -64,14 +64,14 @@ impl State {
 
     fn move_for_fault(&mut self, kfd: &Shared, start: u64, block: PageRange, best: u32) -> Result<(), Errno> {
         let Some(target) = self.index(best) else {
-            return self.to_system(kfd, start, block, Trigger::GpuFault);
+            return self.migrate_to_system(kfd, start, block, Trigger::GpuFault);
         };
-        if self.to_vram(kfd, start, block, target, Trigger::GpuFault).is_ok() {
+        if self.migrate_to_vram(kfd, start, block, target, Trigger::GpuFault).is_ok() {
             return Ok(());
         }
         let elsewhere =
             self.ranges.get(start).is_some_and(|range| range.actual != SYSTEM && range.actual != best);
-        if elsewhere { self.to_system(kfd, start, block, Trigger::GpuFault) } else { Ok(()) }
+        if elsewhere { self.migrate_to_system(kfd, start, block, Trigger::GpuFault) } else { Ok(()) }
     }
 
     /// Where a fault puts memory. A preference for the GPU lets it in even where it has no access.

@@ -70,7 +70,7 @@ impl State {
         while let Some(range) = self.ranges.get(start).filter(|_| at < part.end()) {
             let block = range.block(at);
             if !kfd.memory.in_vram(block).is_empty() {
-                self.to_system(kfd, start, block, Trigger::CpuFault)?;
+                self.migrate_to_system(kfd, start, block, Trigger::CpuFault)?;
             }
             at = block.end();
         }
@@ -95,7 +95,9 @@ impl State {
 
     fn map_piece(&mut self, kfd: &Shared, start: u64, piece: Piece, gpus: Gpus) -> Result<(), Errno> {
         kfd.faults.before_mapping()?;
-        kfd.memory.populate(piece.range, piece.writable)?;
+        let populated = kfd.memory.populate(piece.range, piece.writable);
+        self.look_around(kfd, piece.range);
+        populated?;
         let Some(range) = self.ranges.get_mut(start) else { return Ok(()) };
         range.mapped = range.mapped.or(gpus);
         let writable = piece.writable && range.flags & abi::KFD_IOCTL_SVM_FLAG_GPU_RO == 0;

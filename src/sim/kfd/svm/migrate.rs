@@ -1,7 +1,7 @@
 //! Moving ranges between system memory and VRAM.
 
 use crate::error::Errno;
-use crate::range::{PageRange, page_size};
+use crate::range::{PageRange, SIZE_2M, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::memory::{Kind, Piece};
 use crate::sim::kfd::process::State;
@@ -39,14 +39,14 @@ impl State {
         let (pages, best) = (range.pages, self.best_prefetch_location(range));
         match self.index(best) {
             _ if best == UNDEFINED || (best == SYSTEM && range.actual == SYSTEM) => Ok(false),
-            None => self.to_system(kfd, start, pages, Trigger::Prefetch).map(|()| true),
+            None => self.migrate_to_system(kfd, start, pages, Trigger::Prefetch).map(|()| true),
             // Whatever keeps memory from moving to VRAM, the caller does not hear of it.
-            Some(gpu) => Ok(self.to_vram(kfd, start, pages, gpu, Trigger::Prefetch).is_ok()),
+            Some(gpu) => Ok(self.migrate_to_vram(kfd, start, pages, gpu, Trigger::Prefetch).is_ok()),
         }
     }
 
     /// Moves a part of a range into the VRAM of a GPU, out of that of another first.
-    pub(in crate::sim::kfd) fn to_vram(
+    pub(in crate::sim::kfd) fn migrate_to_vram(
         &mut self,
         kfd: &Shared,
         start: u64,
@@ -59,7 +59,7 @@ impl State {
         if range.actual != SYSTEM && range.actual != target {
             let whole = range.pages;
             for _ in 0..ATTEMPTS_TO_LEAVE {
-                self.to_system(kfd, start, whole, trigger)?;
+                self.migrate_to_system(kfd, start, whole, trigger)?;
                 if self.ranges.get(start).is_none_or(|range| range.actual == SYSTEM) {
                     break;
                 }
@@ -81,7 +81,7 @@ impl State {
     ) -> Result<(), Errno> {
         let Some(range) = self.ranges.get(start) else { return Ok(()) };
         let (whole, block) = (range.pages, range.unit());
-        if kfd.faults.vram_is_full() || whole.len() > self.available_vram_exactly(kfd, gpu) {
+        if whole.len() > self.available_vram_exactly(kfd, gpu) {
             return Err(Errno::ENOSPC);
         }
         let vram = match range.vram {
@@ -124,7 +124,7 @@ impl State {
     }
 
     /// Moves a part of a range back to system memory. Nothing to do for one that is not in VRAM.
-    pub(in crate::sim::kfd) fn to_system(
+    pub(in crate::sim::kfd) fn migrate_to_system(
         &mut self,
         kfd: &Shared,
         start: u64,
@@ -166,6 +166,24 @@ impl State {
         }
     }
 
+    /// Takes note of what populating has done to VRAM nearby: a page that is absent between others that are in VRAM can be had only
+    /// by taking those back, unlike in the kernel.
+    pub(in crate::sim::kfd) fn look_around(&mut self, kfd: &Shared, pages: PageRange) {
+        let touches = kfd.memory.touches();
+        if self.resident.is_empty() || touches == self.touches {
+            return;
+        }
+        let Some(nearby) = pages.align_outward(SIZE_2M) else { return };
+        for start in self.ranges.starts_within(nearby) {
+            let Some(range) = self.ranges.get(start).filter(|range| range.actual != SYSTEM) else { continue };
+            let whole = range.pages;
+            if let Some(part) = whole.intersection(nearby) {
+                self.look_at(kfd, part);
+                self.leave_vram_if_empty(start, whole);
+            }
+        }
+    }
+
     /// Takes note of what is in VRAM after a migration.
     fn look_at(&mut self, kfd: &Shared, pages: PageRange) {
         self.resident.remove(pages);
@@ -177,7 +195,7 @@ impl State {
     /// VRAM for a range of `bytes`: where there is none, ranges that have been there longest move back to system memory.
     fn allocate_vram(&mut self, kfd: &Shared, gpu: usize, bytes: u64) -> Result<VramId, Errno> {
         let device = self.devices[gpu].config.device;
-        let capacity = self.vram_for_ranges(kfd, gpu);
+        let capacity = self.vram_for_ranges(gpu);
         if bytes > capacity {
             return Err(Errno::ENOMEM);
         }
@@ -198,7 +216,7 @@ impl State {
             .collect();
         for start in starts {
             if let Some(pages) = self.ranges.get(start).map(|range| range.pages) {
-                self.to_system(kfd, start, pages, Trigger::Eviction)?;
+                self.migrate_to_system(kfd, start, pages, Trigger::Eviction)?;
             }
             self.drop_vram_of(start);
         }

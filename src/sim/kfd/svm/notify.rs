@@ -19,7 +19,7 @@ impl State {
             match change {
                 Change::Unmapped(pages) => self.unmapped_by_cpu(kfd, pages),
                 Change::Discarded(pages) => self.discarded_by_cpu(kfd, pages),
-                Change::Anything => self.drop_unmapped(kfd),
+                Change::Anything => self.expect_anything(kfd),
             }
         }
         let touches = kfd.memory.touches();
@@ -57,8 +57,8 @@ impl State {
         self.note_change(kfd, pages, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY);
     }
 
-    /// Removes ranges where nothing is mapped any more.
-    fn drop_unmapped(&mut self, kfd: &Shared) {
+    /// Removes ranges where nothing is mapped any more, and takes all other pages for changed.
+    fn expect_anything(&mut self, kfd: &Shared) {
         let all: Vec<PageRange> = self.ranges.iter().map(|range| range.pages).collect();
         for pages in all {
             let mut rest = pages;
@@ -68,6 +68,7 @@ impl State {
                 rest = above;
             }
             self.unmapped_by_cpu(kfd, rest);
+            self.discarded_by_cpu(kfd, pages);
         }
     }
 

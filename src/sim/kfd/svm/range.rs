@@ -111,6 +111,10 @@ impl Ranges {
         self.0.values()
     }
 
+    pub(in crate::sim::kfd) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range> {
+        self.0.values_mut()
+    }
+
     pub(in crate::sim::kfd) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -270,3 +270,175 @@ fn apertures_and_available_memory() {
     assert_eq!(bench.call(&mut available), Err(Errno::EINVAL));
     assert_eq!(bench.call(&mut abi::SmiEvents { gpuid: 7, anon_fd: 0 }), Err(Errno::EINVAL));
 }
+
+/// A memory object, mapped on the GPU.
+fn object(bench: &Bench, va: u64, size: u64) -> u64 {
+    let mut arg = abi::AllocMemoryOfGpu {
+        va_addr: va,
+        size,
+        gpu_id: GPU,
+        flags: abi::KFD_IOC_ALLOC_MEM_FLAGS_GTT,
+        ..Default::default()
+    };
+    bench.call(&mut arg).unwrap();
+    let ids = [GPU];
+    let mut map = abi::MapMemoryToGpu {
+        handle: arg.handle,
+        device_ids_array_ptr: ids.as_ptr() as u64,
+        n_devices: 1,
+        n_success: 0,
+    };
+    bench.call(&mut map).unwrap();
+    va
+}
+
+#[test]
+fn queues_that_fail_in_order() {
+    let bench = Bench::without_vm(KfdConfig::new());
+    let page = page_size();
+    let good = abi::CreateQueue {
+        ring_base_address: 1 << 40,
+        ring_size: 4096,
+        read_pointer_address: 2 << 40,
+        write_pointer_address: (2 << 40) + 0x100,
+        gpu_id: GPU,
+        queue_type: abi::KFD_IOC_QUEUE_TYPE_SDMA,
+        queue_percentage: 100,
+        queue_priority: 7,
+        ..Default::default()
+    };
+    let create = |change: &dyn Fn(&mut abi::CreateQueue)| {
+        let mut arg = good;
+        change(&mut arg);
+        bench.call(&mut arg).map(|()| arg)
+    };
+    type Change<'a> = &'a dyn Fn(&mut abi::CreateQueue);
+    let wrong: [(Change<'_>, Errno); 10] = [
+        (&|arg| arg.queue_percentage = 101, Errno::EINVAL),
+        (&|arg| arg.queue_priority = 16, Errno::EINVAL),
+        (&|arg| arg.ring_base_address = 1 << 63, Errno::EFAULT),
+        (&|arg| arg.ring_size = 3000, Errno::EINVAL),
+        (&|arg| arg.metadata_ring_size = 3, Errno::EINVAL),
+        (&|arg| arg.read_pointer_address = 1 << 63, Errno::EFAULT),
+        (&|arg| arg.ctx_save_restore_address = 1 << 63, Errno::EFAULT),
+        (&|arg| arg.queue_type = 5, Errno::ENOTSUPP),
+        (&|arg| arg.gpu_id = 7, Errno::EINVAL),
+        (&|_| (), Errno::ESRCH),
+    ];
+    for (index, (change, expected)) in wrong.iter().enumerate() {
+        assert_eq!(create(change).map(drop), Err(*expected), "{index}");
+    }
+    bench.acquire(&bench._render[0], GPU).unwrap();
+    let by_engine = |arg: &mut abi::CreateQueue| {
+        arg.queue_type = abi::KFD_IOC_QUEUE_TYPE_SDMA_BY_ENG_ID;
+        arg.sdma_engine_id = 5;
+    };
+    assert_eq!(create(&by_engine).map(drop), Err(Errno::EINVAL));
+    assert_eq!(create(&|_| ()).map(drop), Err(Errno::EINVAL), "no objects");
+    object(&bench, 1 << 40, 4096);
+    object(&bench, 2 << 40, page);
+    object(&bench, 3 << 40, 2 * page);
+    let two_pages = |arg: &mut abi::CreateQueue| arg.write_pointer_address = 3 << 40;
+    assert_eq!(create(&two_pages).map(drop), Err(Errno::EINVAL), "pointers in more than a page");
+    assert_eq!(create(&|arg| arg.ring_size = 8192).map(drop), Err(Errno::EINVAL), "a ring of another size");
+    let compute = |arg: &mut abi::CreateQueue| arg.queue_type = abi::KFD_IOC_QUEUE_TYPE_COMPUTE;
+    assert_eq!(create(&compute).map(drop), Err(Errno::EINVAL));
+    let queue = create(&|arg| arg.queue_percentage = 100 | 0xff00).unwrap();
+    assert_eq!(queue.doorbell_offset >> 46, (3 << 16) | u64::from(GPU));
+    assert_eq!(bench.call(&mut abi::SetXnackMode { xnack_enabled: 0 }), Err(Errno::EBUSY));
+    assert_eq!(bench.call(&mut abi::DestroyQueue { queue_id: 99, pad: 0 }), Err(Errno::EINVAL));
+    bench.call(&mut abi::DestroyQueue { queue_id: queue.queue_id, pad: 0 }).unwrap();
+    bench.call(&mut abi::SetXnackMode { xnack_enabled: 0 }).unwrap();
+}
+
+#[test]
+fn doorbells_are_mapped_as_a_whole() {
+    let bench = Bench::new();
+    let map = |offset: u64, len: usize| bench.channel.map("doorbells", offset, len).map(drop).map_err(errno);
+    let doorbells = abi::KFD_MMAP_TYPE_DOORBELL | u64::from(GPU) << abi::KFD_MMAP_GPU_ID_SHIFT;
+    assert_eq!(map(doorbells, 8192), Ok(()));
+    assert_eq!(map(doorbells, 4096), Err(Errno::EINVAL));
+    assert_eq!(map(abi::KFD_MMAP_TYPE_DOORBELL | 7 << abi::KFD_MMAP_GPU_ID_SHIFT, 8192), Err(Errno::EINVAL));
+    assert_eq!(map(2 << 62, 8192), Err(Errno::EINVAL));
+}
+
+#[test]
+fn events_that_are_waited_for() {
+    let bench = Bench::new();
+    let create = |event_type: u32, auto_reset: u32| {
+        let mut arg = abi::CreateEvent { event_type, auto_reset, ..Default::default() };
+        bench.call(&mut arg).map(|()| arg.event_id)
+    };
+    assert_eq!(create(9, 0), Err(Errno::EINVAL));
+    let (manual, auto) =
+        (create(abi::KFD_IOC_EVENT_MEMORY, 0).unwrap(), create(abi::KFD_IOC_EVENT_MEMORY, 1).unwrap());
+    let wait = |ids: &[u32], wait_for_all: u32| {
+        let mut data: Vec<_> =
+            ids.iter().map(|&event_id| abi::EventData { event_id, ..Default::default() }).collect();
+        let mut arg = abi::WaitEvents {
+            events_ptr: data.as_mut_ptr() as u64,
+            num_events: data.len() as u32,
+            wait_for_all,
+            timeout: 0,
+            wait_result: 9,
+        };
+        bench.call(&mut arg).map(|()| arg.wait_result).map_err(|errno| (errno, arg.wait_result))
+    };
+    let (complete, timeout, fail) =
+        (abi::KFD_IOC_WAIT_RESULT_COMPLETE, abi::KFD_IOC_WAIT_RESULT_TIMEOUT, abi::KFD_IOC_WAIT_RESULT_FAIL);
+    assert_eq!(wait(&[manual, auto], 0), Ok(timeout));
+    bench.call(&mut abi::SetEvent { event_id: manual, pad: 0 }).unwrap();
+    assert_eq!(wait(&[manual, auto], 1), Ok(timeout));
+    assert_eq!(wait(&[manual, auto], 0), Ok(complete));
+    bench.call(&mut abi::SetEvent { event_id: auto, pad: 0 }).unwrap();
+    assert_eq!(wait(&[manual, auto], 1), Ok(complete));
+    assert_eq!(wait(&[auto], 1), Ok(timeout), "reset by the wait");
+    assert_eq!(wait(&[manual], 1), Ok(complete), "not reset");
+    bench.call(&mut abi::ResetEvent { event_id: manual, pad: 0 }).unwrap();
+    assert_eq!(wait(&[manual], 1), Ok(timeout));
+    assert_eq!(wait(&[7], 1), Err((Errno::EINVAL, fail)));
+    let mut nowhere = abi::WaitEvents { events_ptr: 16, num_events: 1, ..Default::default() };
+    assert_eq!(bench.call(&mut nowhere), Err(Errno::EFAULT));
+    bench.call(&mut abi::DestroyEvent { event_id: manual, pad: 0 }).unwrap();
+    assert_eq!(bench.call(&mut abi::DestroyEvent { event_id: manual, pad: 0 }), Err(Errno::EINVAL));
+    assert_eq!(bench.call(&mut abi::SetEvent { event_id: manual, pad: 0 }), Err(Errno::EINVAL));
+}
+
+#[test]
+fn objects_are_mapped_through_the_file_that_was_acquired() {
+    let bench = Bench::new();
+    let mut arg = abi::AllocMemoryOfGpu {
+        va_addr: 1 << 40,
+        size: page_size(),
+        gpu_id: GPU,
+        flags: abi::KFD_IOC_ALLOC_MEM_FLAGS_GTT,
+        ..Default::default()
+    };
+    bench.call(&mut arg).unwrap();
+    let map = |render: &Channel, offset: u64| {
+        render.map("object", offset, page_size() as usize).map(drop).map_err(errno)
+    };
+    assert_eq!(map(&bench._render[0], arg.mmap_offset), Ok(()));
+    assert_eq!(map(&bench._render[0], arg.mmap_offset + page_size()), Err(Errno::EINVAL));
+    assert_eq!(map(&bench.kfd.open_render_node(0).unwrap(), arg.mmap_offset), Err(Errno::EACCES));
+}
+
+#[test]
+fn a_render_node_tells_whose_it_is() {
+    use crate::uapi::drm;
+    let bench = Bench::new();
+    let render = &bench._render[0];
+    let mut name = [0u8; 8];
+    let mut version = drm::Version { name_len: 3, name: name.as_mut_ptr() as u64, ..Default::default() };
+    call(render, &mut version).unwrap();
+    assert_eq!((version.name_len, &name[..4]), (6, &b"amd\0"[..]));
+    version.name_len = 8;
+    call(render, &mut version).unwrap();
+    assert_eq!((&name[..6], version.version_major), (&b"amdgpu"[..], 3));
+    let mut capability = drm::GetCap { capability: drm::DRM_CAP_SYNCOBJ, value: 0 };
+    call(render, &mut capability).unwrap();
+    assert_eq!(capability.value, 1);
+    assert_eq!(call(render, &mut drm::GetCap { capability: 99, value: 0 }), Err(Errno::EINVAL));
+    assert_eq!(call(render, &mut abi::GetVersion::default()), Err(Errno::ENOTTY));
+    assert_eq!(call(render, &mut drm::GemClose::default()), Err(Errno::EINVAL));
+}

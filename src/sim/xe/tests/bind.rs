@@ -1,7 +1,8 @@
 use super::*;
 use crate::uapi::xe::*;
 use crate::xe::{
-    Bind, Bo, BoOptions, MirrorOptions, PatIndex, PrefetchTarget, Syncobj, Syncs, Timeout, UserFence,
+    Advice, AtomicMode, Bind, Bo, BoOptions, MirrorOptions, PatIndex, PrefetchTarget, Syncobj, Syncs,
+    Timeout, UserFence,
 };
 
 fn bind(vm: &Vm, op: VmBindOp) -> Result<(), Errno> {
@@ -242,6 +243,20 @@ fn what_the_gpu_uses_is_not_unmapped_until_the_cpu_unmaps_it() {
     drop(buffer);
     vm.unmap(range).unwrap();
     assert_eq!(layout(&vm).len(), 2);
+}
+
+/// Advice keeps a mirror from being merged, so mirroring part of it again cuts it, and what the GPU uses is not cut.
+#[test]
+fn a_mirror_with_advice_is_not_cut_while_in_use() {
+    let vm = Bench::new(Platform::Battlemage).mirrored();
+    let buffer = memory(2 * M2);
+    let first = PageRange::new(buffer.range().start(), M2).unwrap();
+    vm.advise(buffer.range(), Advice::Atomic(AtomicMode::Global)).unwrap();
+    vm.prefetch(buffer.range(), PrefetchTarget::System).unwrap();
+    refused(vm.mirror(first), ErrorKind::AddressInUse, Some(Errno::EBUSY));
+    assert_eq!(vm.range_attributes(first).unwrap()[0].range, buffer.range());
+    vm.mirror(buffer.range()).unwrap();
+    assert_eq!(vm.range_attributes(first).unwrap()[0].atomic, AtomicMode::Undefined);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::migrate::{check, filled, in_vram};
 use super::*;
+use crate::channel::DeviceMapping;
 use crate::sim::xe::XeInjection;
 use crate::uapi::xe::{Exec, ExecQueueCreate, ExecQueueGetProperty, ExecQueueSetProperty, WaitUserFence};
 use crate::xe::{
@@ -29,6 +30,15 @@ fn run(vm: &Vm, queue: &ExecQueue, batch: Batch) -> Result<(), Error> {
     // SAFETY: the tests' commands write to buffers of theirs, which outlive the wait below; so do the batch and the fence.
     unsafe { queue.submit(batch.address(), Syncs::new().fence(&mut fence)) }?;
     fence.wait(vm.device(), PATIENCE, Some(queue))
+}
+
+/// Four bytes of an object, which the GPU writes in one piece.
+fn object_word(mapping: &DeviceMapping, at: usize) -> u32 {
+    assert!(at + 4 <= mapping.len());
+    // SAFETY: inside the mapping.
+    let word = unsafe { mapping.as_ptr().add(at) };
+    // SAFETY: mapped, and a multiple of 4 in these tests.
+    unsafe { word.cast::<u32>().read_volatile() }
 }
 
 fn word(buffer: &Buffer<u8>, at: usize) -> u32 {
@@ -172,8 +182,7 @@ fn a_read_only_mirror_reads_what_is_read_only() {
     // SAFETY: the command writes to the object alone; the batch outlives the queue's work, which ends with the queue.
     unsafe { reader.submit(batch.address(), Syncs::new()) }.unwrap();
     let mapping = bo.map().unwrap();
-    // SAFETY: four bytes of the object, written by the GPU in one piece.
-    let seen = || unsafe { mapping.as_ptr().as_ptr().cast::<u32>().read_volatile() };
+    let seen = || object_word(&mapping, 0);
     while seen() == 0 && !reader.is_banned().unwrap() {
         std::thread::yield_now();
     }
@@ -209,13 +218,7 @@ fn objects_user_pointers_and_null_mappings() {
         .copy_u32(object.start(), null.start());
     run(&vm, &queue, batch).unwrap();
     let mapping = bo.map().unwrap();
-    // SAFETY: words of the object, which the GPU is done with.
-    let words = unsafe {
-        [
-            mapping.as_ptr().as_ptr().cast::<u32>().read(),
-            mapping.as_ptr().as_ptr().add(4096).cast::<u32>().read(),
-        ]
-    };
+    let words = [object_word(&mapping, 0), object_word(&mapping, 4096)];
     assert_eq!(words, [0, 12]);
     assert_eq!(word(&buffer, 4096 + 8), 12);
 }
@@ -240,8 +243,7 @@ fn a_vm_without_faults_and_syncobjs() {
     unsafe { queue.submit(at.start(), Syncs::new().wait(&bound).signal_point(&timeline, 3)) }.unwrap();
     timeline.wait_point(3, i64::MAX, true).unwrap();
     assert_eq!(timeline.point().unwrap(), 3);
-    // SAFETY: a word of the object, which the GPU is done with.
-    assert_eq!(unsafe { mapping.as_ptr().as_ptr().add(8192).cast::<u32>().read() }, 77);
+    assert_eq!(object_word(&mapping, 8192), 77);
     // Nothing is bound there, and nothing serves the fault.
     // SAFETY: as above; the commands cannot be read at all.
     unsafe { queue.submit(1 << 30, Syncs::new()) }.unwrap();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::pagemap::{Injection, Space, Trigger};
 use crate::sim::xe::XeInjection;
+use crate::uapi::xe::{DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, Madvise, MadvisePreferredLoc};
 use crate::xe::{Advice, AtomicMode, Bo, BoOptions, PreferredLocation, PrefetchTarget, RegionMask};
 
 /// Bytes of a range that are in any simulated VRAM.
@@ -170,6 +171,22 @@ fn pressure_sends_the_oldest_back_and_loses_nothing() {
     buffers.iter().for_each(check);
 }
 
+/// What the real driver answers to a request larger than its memory: the end evicts the beginning, again and again.
+#[test]
+fn more_than_fits_at_once_asks_to_come_again() {
+    let bench = Bench::with(XeConfig::new(Platform::Battlemage).vram(8 << 20));
+    let vm = bench.mirrored();
+    let buffer = filled(12 << 20);
+    let error = refused(
+        vm.prefetch(buffer.range(), PrefetchTarget::Region(1)),
+        ErrorKind::TryAgain,
+        Some(Errno::EAGAIN),
+    );
+    assert!(error.reason().contains("do not fit"), "{error}");
+    assert_eq!(in_vram(buffer.range()), 8 << 20);
+    check(&buffer);
+}
+
 #[test]
 fn objects_and_pages_share_the_memory() {
     let bench = Bench::with(XeConfig::new(Platform::Battlemage).vram(8 << 20));
@@ -227,7 +244,7 @@ fn interruptions_are_repeated_and_starvation_is_told() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.mirrored();
     let buffer = filled(M2);
-    for trigger in [Trigger::ONCE, Trigger::times(20)] {
+    for trigger in [Trigger::ONCE, Trigger::times(3)] {
         bench.gpu.inject(XeInjection::none().interrupted(trigger).again(trigger)).unwrap();
         vm.prefetch(buffer.range(), PrefetchTarget::Region(1)).unwrap();
         assert_eq!(in_vram(buffer.range()), M2);
@@ -374,4 +391,56 @@ fn threads_touch_and_prefetch_at_once_and_nothing_is_lost() {
     for counter in counters {
         assert_eq!(counter.load(std::sync::atomic::Ordering::Relaxed), 300);
     }
+}
+
+/// The driver takes a location with the same file number for unchanged; the wrapper makes it look again.
+#[test]
+fn another_region_of_the_same_file_is_another_location() {
+    let bench = Bench::with(XeConfig::new(Platform::PonteVecchio).tiles(&[16 << 20, 16 << 20]));
+    let vm = bench.mirrored();
+    let buffer = filled(M2);
+    let used = || {
+        let regions = bench.device.memory_regions().unwrap();
+        [regions[1].used, regions[2].used]
+    };
+    let prefer =
+        |instance| Advice::PreferredLocation(PreferredLocation::Region { device: &bench.device, instance });
+    vm.advise(buffer.range(), prefer(1)).unwrap();
+    vm.prefetch(buffer.range(), PrefetchTarget::Advised).unwrap();
+    assert_eq!(used(), [M2, 0]);
+    // What one ioctl alone would do: nothing.
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&bench.device.channel().descriptor().unwrap());
+    let loc = MadvisePreferredLoc { devmem_fd: fd as u32, region_instance: 2, ..Default::default() };
+    let mut alone = Madvise {
+        vm_id: vm.id(),
+        start: buffer.range().start(),
+        range: M2,
+        attribute: DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC,
+        value: loc.into(),
+        ..Default::default()
+    };
+    raw(bench.device.channel(), &mut alone).unwrap();
+    vm.prefetch(buffer.range(), PrefetchTarget::Advised).unwrap();
+    assert_eq!(used(), [M2, 0]);
+    vm.advise(buffer.range(), prefer(2)).unwrap();
+    vm.prefetch(buffer.range(), PrefetchTarget::Advised).unwrap();
+    assert_eq!(used(), [0, M2]);
+    check(&buffer);
+}
+
+/// What sits in VRAM is reached by the driver all the same, also where the simulation may not see the kernel's touches.
+#[test]
+fn arguments_may_lie_in_vram() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.mirrored();
+    let mut words: Buffer<u64> = Buffer::zeroed(512).unwrap();
+    words[3] = 77;
+    let word = words.range().start() + 24;
+    vm.prefetch(words.range(), PrefetchTarget::Region(1)).unwrap();
+    assert_ne!(in_vram(words.range()), 0);
+    let mut wait =
+        crate::uapi::xe::WaitUserFence { addr: word, value: 77, mask: u64::MAX, ..Default::default() };
+    assert_eq!(raw(bench.device.channel(), &mut wait), Ok(()));
+    assert_ne!(in_vram(words.range()), 0);
+    assert_eq!(words[3], 77);
 }

@@ -1,0 +1,67 @@
+//! How much VRAM a prefetch would take.
+
+use crate::range::{PageRange, SIZE_2M};
+use crate::residency::{Place, Residency};
+use crate::vma::VmaMap;
+
+/// Whether a page already takes VRAM.
+pub(super) fn in_vram(place: Place) -> bool {
+    matches!(place, Place::Device | Place::Ambiguous)
+}
+
+/// The parts of `range` that would take VRAM: movable memory that is not there yet, in ascending order.
+pub(super) fn parts(range: PageRange, now: &Residency, vmas: &VmaMap) -> Vec<PageRange> {
+    let elsewhere = now.runs().iter().filter(|run| !in_vram(run.place()));
+    let elsewhere: Vec<PageRange> = elsewhere.filter_map(|run| run.range().intersection(range)).collect();
+    let mut parts = Vec::new();
+    let mut first = 0;
+    for vma in vmas.within(range).filter(|vma| vma.is_movable()) {
+        while first < elsewhere.len() && elsewhere[first].end() <= vma.range().start() {
+            first += 1;
+        }
+        parts.extend(elsewhere[first..].iter().map_while(|run| run.intersection(vma.range())));
+    }
+    parts
+}
+
+/// Bytes of the parts.
+pub(super) fn bytes(parts: &[PageRange]) -> u64 {
+    parts.iter().map(PageRange::len).sum()
+}
+
+/// How far into `range` one gets with `room` bytes of VRAM: to a multiple of 2 MiB, since less than a block would send the
+/// driver looking for room after all. The end when everything fits.
+pub(super) fn reach(range: PageRange, parts: &[PageRange], room: u64) -> u64 {
+    let mut left = room;
+    for part in parts {
+        if part.len() > left {
+            let cut = (part.start() + left) / SIZE_2M * SIZE_2M;
+            return cut.max(range.start());
+        }
+        left -= part.len();
+    }
+    range.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mib(start: u64, len: u64) -> PageRange {
+        PageRange::new(start << 20, len << 20).unwrap()
+    }
+
+    #[test]
+    fn reach_ends_where_the_room_ends_rounded_down_to_blocks() {
+        let range = mib(3, 20);
+        let parts = [mib(4, 4), mib(12, 8)];
+        assert_eq!(bytes(&parts), 12 << 20);
+        assert_eq!(reach(range, &parts, 12 << 20), range.end(), "all fits");
+        assert_eq!(reach(range, &parts, u64::MAX), range.end());
+        assert_eq!(reach(range, &parts, 7 << 20), 14 << 20, "3 MiB into the second part is 15, rounded down");
+        assert_eq!(reach(range, &parts, 4 << 20), 12 << 20, "the first part fits exactly");
+        assert_eq!(reach(range, &parts, 0), 4 << 20, "what is there already takes nothing");
+        assert_eq!(reach(range, &[mib(3, 4)], 0), range.start(), "never below the range");
+        assert_eq!(reach(range, &[], 0), range.end());
+    }
+}

@@ -1,0 +1,134 @@
+//! Kernels known to be bad, and why.
+
+use crate::device::Driver;
+use crate::doctor::checks;
+use crate::doctor::facts::{Facts, KernelVersion};
+use crate::doctor::finding::Finding;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Affected {
+    Yes,
+    No,
+    /// No release near enough was tried.
+    Unknown,
+}
+
+struct Bug {
+    driver: Driver,
+    /// Only GPUs with memory of their own are concerned.
+    needs_vram: bool,
+    affected: fn(KernelVersion) -> Affected,
+    /// What happens.
+    effect: &'static str,
+    cure: &'static str,
+}
+
+const BUGS: &[Bug] = &[
+    Bug {
+        driver: Driver::Xe,
+        needs_vram: true,
+        affected: |version| is_series(version, 6, 17),
+        effect: "a prefetch into VRAM crashes the kernel (NULL in xe_migrate_vram, seen on 6.17.13); this crate never issues one here",
+        cure: "use Linux 6.18 or newer; until then leave migration to GPU page faults",
+    },
+    Bug {
+        driver: Driver::Xe,
+        needs_vram: true,
+        affected: |version| is_series(version, 6, 16),
+        effect: "a prefetch into VRAM is accepted and moves nothing (seen on 6.16.12)",
+        cure: "use Linux 6.18 or newer; until then leave migration to GPU page faults",
+    },
+    Bug {
+        driver: Driver::Kfd,
+        needs_vram: false,
+        affected: set_attr_null,
+        effect: "SVM attributes set before every GPU has an address space crash the kernel (svm_range_set_attr, seen on 6.16.12 and 6.18.15); \
+                 this crate acquires all GPUs first",
+        cure: "use Linux 7.3.4 or newer (or 6.12.117 of that series); until then set attributes through this crate or ROCm only",
+    },
+];
+
+fn is_series(version: KernelVersion, major: u32, minor: u32) -> Affected {
+    if version.is_of_series(major, minor) { Affected::Yes } else { Affected::No }
+}
+
+/// Releases that were looked at: the bug is in 6.16.12 and 6.18.15, its fix in 6.12.117 and 7.3.4. A stable series gets a fix
+/// once and keeps it; between these points, and in series without one, nothing is known.
+fn set_attr_null(version: KernelVersion) -> Affected {
+    const SEEN: [(u32, u32, u32); 2] = [(6, 16, 12), (6, 18, 15)];
+    const FIXED: [(u32, u32, u32); 2] = [(6, 12, 117), (7, 3, 4)];
+    if version.is_at_least(7, 4) {
+        return Affected::No;
+    }
+    let same = |point: &&(u32, u32, u32)| version.is_of_series(point.0, point.1);
+    let Some(stable) = version.stable else { return Affected::Unknown };
+    if SEEN.iter().find(same).is_some_and(|point| stable <= point.2) {
+        return Affected::Yes;
+    }
+    if FIXED.iter().find(same).is_some_and(|point| stable >= point.2) {
+        return Affected::No;
+    }
+    Affected::Unknown
+}
+
+/// One finding for each bug this kernel has or may have, or one that says there is none.
+pub(super) fn check(facts: &Facts<'_>, driver: Driver, has_vram: bool) -> Vec<Finding> {
+    let Some(version) = facts.kernel.version else {
+        return vec![Finding::unknown(
+            &checks::KERNEL_BUGS,
+            "the kernel's version cannot be read",
+            "make /proc/sys/kernel/osrelease readable",
+        )];
+    };
+    let concerned = BUGS.iter().filter(|bug| bug.driver == driver && (has_vram || !bug.needs_vram));
+    let found: Vec<Finding> = concerned
+        .filter_map(|bug| match (bug.affected)(version) {
+            Affected::Yes => Some(Finding::degraded(
+                &checks::KERNEL_BUGS,
+                format!("Linux {version}: {}", bug.effect),
+                bug.cure,
+            )),
+            Affected::Unknown => Some(Finding::unknown(
+                &checks::KERNEL_BUGS,
+                format!("whether this kernel has this bug is not known: {}", bug.effect),
+                bug.cure,
+            )),
+            Affected::No => None,
+        })
+        .collect();
+    if found.is_empty() {
+        return vec![Finding::ok(&checks::KERNEL_BUGS, format!("none known of Linux {version}"))];
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn affected(release: &str) -> Affected {
+        set_attr_null(KernelVersion::parse(release).unwrap())
+    }
+
+    #[test]
+    fn only_what_was_seen_is_said() {
+        for (release, expected) in [
+            ("6.18.15", Affected::Yes),
+            ("6.18.3", Affected::Yes),
+            ("6.16.12", Affected::Yes),
+            ("6.18.44", Affected::Unknown),
+            ("6.18.0-5-generic", Affected::Unknown),
+            ("6.12.117", Affected::No),
+            ("6.12.118+deb13-amd64", Affected::No),
+            ("6.12.74", Affected::Unknown),
+            ("6.17.13", Affected::Unknown),
+            ("7.2.12", Affected::Unknown),
+            ("7.3.4+deb13-amd64", Affected::No),
+            ("7.3.1", Affected::Unknown),
+            ("7.4-rc1", Affected::No),
+            ("8.0.1", Affected::No),
+        ] {
+            assert_eq!(affected(release), expected, "{release}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The memory of this process, moved by the migration engine.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::mm::Advice;
+
+use crate::error::{Errno, Error, Result};
+use crate::pagemap::{Atomicity, Event, Events, MigrateOptions, Space, VramRegion, Windows};
+use crate::range::{PageRange, SIZE_2M};
+use crate::sim::kfd::config::KfdConfig;
+use crate::sim::kfd::memory::{Change, Kind, Memory, Piece, Watch};
+use crate::vma::{Vma, VmaKind, VmaMap};
+
+/// This process's address space, and one region of VRAM for each simulated device.
+///
+/// What moves is what the engine can move: private anonymous memory that is readable and writable. The kernel also moves
+/// read-only memory, and pages of private file mappings that were written to.
+#[derive(Debug)]
+pub(super) struct ProcessMemory {
+    space: Space,
+    regions: BTreeMap<usize, VramRegion>,
+    events: Mutex<Events>,
+}
+
+impl ProcessMemory {
+    /// Regions as large as the devices' VRAM. What is allocated in them is decided by the simulated driver, which evicts
+    /// before they are full.
+    pub(super) fn new(config: &KfdConfig, space: Space) -> Result<Self> {
+        let mut regions = BTreeMap::new();
+        for gpu in &config.gpus {
+            if let std::collections::btree_map::Entry::Vacant(entry) = regions.entry(gpu.device) {
+                entry.insert(VramRegion::new(&space, gpu.vram)?);
+            }
+        }
+        let events = Mutex::new(space.events()?);
+        Ok(Self { space, regions, events })
+    }
+
+    /// Moves what moves of a part of one mapping. How many bytes of it are in the region then.
+    fn part_to_vram(&self, region: &VramRegion, part: PageRange, block: u64) -> Result<u64, Errno> {
+        let options = MigrateOptions::new()
+            .windows(Windows::Blocks(block.min(SIZE_2M)))
+            .atomicity(Atomicity::BestEffort);
+        let migrate = || self.space.migrate_to_devmem(region, part, &options).map_err(errno);
+        let mut migrated = migrate()?;
+        if migrated.refused > 0 {
+            // Unlike the kernel, the engine does not move pages that a forked process shares. Writing ends the sharing.
+            for run in self.space.placement(part).map_err(errno)?.iter().filter(|run| run.region.is_none()) {
+                let _ = self.fault_in(run.range, true);
+            }
+            migrated = migrate()?;
+        }
+        Ok(migrated.moved + migrated.already)
+    }
+
+    /// Makes the pages of a run present that no device has.
+    fn fault_in(&self, run: PageRange, write: bool) -> Result<(), Errno> {
+        let advice = if write { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
+        // SAFETY: the kernel faults pages in as a touch would, changing no byte, and answers EFAULT or ENOMEM where that is
+        // not possible.
+        let result =
+            unsafe { rustix::mm::madvise(run.start() as usize as *mut _, run.len() as usize, advice) };
+        result.map_err(|errno| match errno {
+            // A hole, which the driver's own look at the mappings reports as well.
+            rustix::io::Errno::NOMEM => Errno::EFAULT,
+            other => other.into(),
+        })
+    }
+}
+
+impl Memory for ProcessMemory {
+    fn pieces(&self, range: PageRange) -> Result<Vec<Piece>, Errno> {
+        let mut map = VmaMap::new();
+        map.read(range).map_err(errno)?;
+        let mut pieces: Vec<Piece> = Vec::new();
+        for piece in map.within(range).filter_map(|vma| piece_of(vma, range)) {
+            // The engine's registrations split mappings that a real driver sees as one.
+            match pieces.last_mut().filter(|last| continues(last, &piece)) {
+                Some(last) => last.range = last.range.hull(piece.range),
+                None => pieces.push(piece),
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn populate(&self, range: PageRange, write: bool) -> Result<(), Errno> {
+        let runs = self.space.placement(range).map_err(errno)?;
+        for run in runs.iter().filter(|run| run.region.is_none()) {
+            if self.fault_in(run.range, write).is_err() {
+                // Pages that leave at this moment look like pages that are not there to a system call.
+                self.to_system(run.range)?;
+                self.fault_in(run.range, write)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn to_vram(&self, device: usize, range: PageRange, block: u64) -> Result<u64, Errno> {
+        let region = self.regions.get(&device).ok_or(Errno::ENODEV)?;
+        // The engine moves within one mapping at a time, and what the driver sees as one may be several.
+        let mut map = VmaMap::new();
+        map.read(range).map_err(errno)?;
+        let parts = map.within(range).filter_map(|vma| vma.range().intersection(range));
+        parts.map(|part| self.part_to_vram(region, part, block)).sum()
+    }
+
+    fn to_system(&self, range: PageRange) -> Result<(), Errno> {
+        self.space.migrate_to_ram(range).map(drop).map_err(errno)
+    }
+
+    fn in_vram(&self, range: PageRange) -> Vec<PageRange> {
+        let runs = self.space.placement(range).unwrap_or_default();
+        let is_ours = |region| self.regions.values().any(|ours| Some(ours.id()) == region);
+        runs.into_iter().filter(|run| is_ours(run.region)).map(|run| run.range).collect()
+    }
+
+    fn touches(&self) -> u64 {
+        let of = |region: &VramRegion| region.usage().map_or(0, |usage| usage.counters.windows_out);
+        self.regions.values().map(of).sum()
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok((events, lost)) = events.take() else { return Vec::new() };
+        let change = |event| match event {
+            Event::Discarded(range) => Change::Discarded(range),
+            Event::Unmapped(range) | Event::Moved { from: range, .. } => Change::Unmapped(range),
+        };
+        let changes = events.into_iter().map(change);
+        changes.chain(lost.then_some(Change::Anything)).collect()
+    }
+
+    fn watch(&self, range: PageRange) -> Option<Arc<Watch>> {
+        // Memory that cannot be watched is registered all the same; that it is gone is noticed when it is looked at.
+        self.space.watch(range).ok().map(|watch| Arc::new(watch) as Arc<Watch>)
+    }
+
+    fn remove_device(&self, device: usize) {
+        if let Some(region) = self.regions.get(&device) {
+            // What cannot come back raises SIGBUS when it is touched.
+            let _ = region.remove();
+        }
+    }
+
+    fn is_heap_or_stack(&self, address: u64) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        maps.lines().filter(|line| line.ends_with("[heap]") || line.ends_with("[stack]")).any(|line| {
+            let (start, end) =
+                line.split(' ').next().and_then(|range| range.split_once('-')).unwrap_or_default();
+            let parse = |text| u64::from_str_radix(text, 16);
+            parse(start).is_ok_and(|start| start <= address) && parse(end).is_ok_and(|end| address < end)
+        })
+    }
+
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        self.space.device_read(address, bytes).map_err(errno)
+    }
+
+    unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        // SAFETY: the caller answers for the memory.
+        unsafe { self.space.device_write(address, bytes) }.map_err(errno)
+    }
+}
+
+fn errno(error: Error) -> Errno {
+    error.errno().unwrap_or(Errno::ENOMEM)
+}
+
+fn piece_of(vma: &Vma, within: PageRange) -> Option<Piece> {
+    let kind = match vma.kind() {
+        VmaKind::Anonymous => Kind::Anonymous,
+        VmaKind::PrivateFile => Kind::PrivateFile,
+        VmaKind::HugeTlb => Kind::HugeTlb,
+        VmaKind::Special => Kind::Special,
+        _ => Kind::Shared,
+    };
+    let range = vma.range().intersection(within)?;
+    Some(Piece { range, kind, readable: vma.is_readable(), writable: vma.is_writable() })
+}
+
+fn continues(last: &Piece, next: &Piece) -> bool {
+    last.range.end() == next.range.start()
+        && last.kind == Kind::Anonymous
+        && (last.kind, last.readable, last.writable) == (next.kind, next.readable, next.writable)
+}

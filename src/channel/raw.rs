@@ -38,6 +38,7 @@ unsafe impl Ioctl for Buffer<'_> {
 ///
 /// `bytes` must be as long as the request's size field says, or the driver must be known to read and write no more than it
 /// holds; addresses inside it must be valid for what the driver does with them.
+#[inline]
 pub(super) unsafe fn ioctl(fd: BorrowedFd<'_>, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
     // SAFETY: the kernel copies at most the request's size to and from `bytes` (DRM and KFD dispatchers both do); the caller
     // answers for the rest.

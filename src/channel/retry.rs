@@ -29,13 +29,24 @@ impl Retry {
     }
 
     /// Makes `call` until it succeeds, fails for good, or the limit is reached.
+    #[inline]
     pub(crate) fn run(self, name: &'static str, mut call: impl FnMut() -> Result<(), Errno>) -> Result<()> {
+        match call() {
+            Ok(()) => Ok(()),
+            Err(errno) => self.run_again(name, errno, &mut call),
+        }
+    }
+
+    /// Goes on after a first attempt that ended with `errno`.
+    #[cold]
+    fn run_again(
+        self,
+        name: &'static str,
+        mut errno: Errno,
+        call: &mut dyn FnMut() -> Result<(), Errno>,
+    ) -> Result<()> {
         let mut repetitions = 0;
         loop {
-            let errno = match call() {
-                Ok(()) => return Ok(()),
-                Err(errno) => errno,
-            };
             if !self.repeats(errno) {
                 return Err(Error::from_errno(name, errno));
             }
@@ -49,6 +60,10 @@ impl Retry {
             if errno == Errno::EAGAIN {
                 std::thread::yield_now();
             }
+            errno = match call() {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno,
+            };
         }
     }
 }

@@ -224,18 +224,27 @@ fn access(attr_type: u32) -> Option<GpuAccess> {
 }
 
 /// The attributes to ask for: everything, and the access of each GPU.
-pub(super) fn query(gpus: &[GpuId], with_clear_flags: bool) -> Vec<abi::SvmAttribute> {
-    let ask = |attr_type, value| abi::SvmAttribute { attr_type, value };
-    let mut attrs = Vec::with_capacity(gpus.len() + 5);
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC, 0));
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC, 0));
-    attrs.extend(gpus.iter().map(|gpu| ask(abi::KFD_IOCTL_SVM_ATTR_ACCESS, gpu.raw())));
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS, 0));
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_GRANULARITY, 0));
-    if with_clear_flags {
-        attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS, 0));
-    }
-    attrs
+pub(super) fn query(
+    gpus: &[GpuId],
+    with_clear_flags: bool,
+) -> impl ExactSizeIterator<Item = abi::SvmAttribute> {
+    const FIRST: [u32; 2] = [abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC, abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC];
+    const LAST: [u32; 3] = [
+        abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS,
+        abi::KFD_IOCTL_SVM_ATTR_GRANULARITY,
+        abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS,
+    ];
+    let last = if with_clear_flags { 3 } else { 2 };
+    (0..FIRST.len() + gpus.len() + last).map(move |index| {
+        let ask = |attr_type| abi::SvmAttribute { attr_type, value: 0 };
+        if let Some(&attr_type) = FIRST.get(index) {
+            return ask(attr_type);
+        }
+        match gpus.get(index - FIRST.len()) {
+            Some(gpu) => abi::SvmAttribute { attr_type: abi::KFD_IOCTL_SVM_ATTR_ACCESS, value: gpu.raw() },
+            None => ask(LAST[index - FIRST.len() - gpus.len()]),
+        }
+    })
 }
 
 #[cfg(test)]

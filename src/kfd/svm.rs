@@ -10,9 +10,6 @@ use crate::uapi::kfd as abi;
 
 const CALL: &str = "AMDKFD_IOC_SVM";
 
-/// Attributes that one call carries without an allocation.
-const INLINE: usize = 16;
-
 impl Process {
     /// Sets attributes of every page of a range: one ioctl, no allocation for up to 16 attributes. An empty range or an empty
     /// list is success, nothing done.
@@ -45,18 +42,7 @@ impl Process {
         if range.is_empty() || attributes.is_empty() {
             return Ok(());
         }
-        let mut inline = [abi::SvmAttribute::default(); INLINE];
-        if let Some(attrs) = inline.get_mut(..attributes.len()) {
-            for (attr, attribute) in attrs.iter_mut().zip(attributes) {
-                *attr = attribute.to_abi();
-            }
-            return self.set(range, attrs);
-        }
-        let attrs: Vec<_> = attributes.iter().map(|attribute| attribute.to_abi()).collect();
-        self.set(range, &attrs)
-    }
-
-    fn set(&self, range: PageRange, attrs: &[abi::SvmAttribute]) -> Result<()> {
+        let attrs = attributes.iter().map(|attribute| attribute.to_abi());
         let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs)?;
         call(self.channel(), &mut args).map_err(|error| explain_set(error.over(range)))
     }
@@ -83,7 +69,7 @@ impl Process {
                 .because("an empty range has no attributes"));
         }
         let attrs = query(gpus, self.version() >= Version::CLEAR_FLAGS_QUERY);
-        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &attrs)?;
+        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, attrs)?;
         call(self.channel(), &mut args).map_err(|error| explain_get(error.over(range)))?;
         RangeAttributes::from_answer(args.attrs()).ok_or_else(|| {
             Error::new(ErrorKind::Other, CALL)
@@ -97,7 +83,7 @@ impl Process {
 /// process from a secondary context (`EOPNOTSUPP`).
 pub(super) fn probe(channel: &Channel) -> Result<()> {
     let nothing = PageRange::new(0, 0).map_err(Error::from)?;
-    let mut args = arguments_unchecked(nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &[])?;
+    let mut args = arguments_unchecked(nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, std::iter::empty())?;
     match call(channel, &mut args) {
         Ok(()) => Ok(()),
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(()),
@@ -105,19 +91,38 @@ pub(super) fn probe(channel: &Channel) -> Result<()> {
     }
 }
 
-fn arguments(range: PageRange, op: u32, attrs: &[abi::SvmAttribute]) -> Result<abi::SvmArgs> {
+#[inline]
+fn arguments(
+    range: PageRange,
+    op: u32,
+    attrs: impl ExactSizeIterator<Item = abi::SvmAttribute>,
+) -> Result<abi::SvmArgs> {
     if range.start() == 0 {
-        return Err(Error::new(ErrorKind::InvalidArgument, CALL)
-            .over(range)
-            .because("the kernel refuses ranges that start at address 0"));
+        return Err(starts_at_zero(range));
     }
     arguments_unchecked(range, op, attrs)
 }
 
-fn arguments_unchecked(range: PageRange, op: u32, attrs: &[abi::SvmAttribute]) -> Result<abi::SvmArgs> {
-    abi::SvmArgs::new(range.start(), range.len(), op, attrs).map_err(|too_many| {
-        Error::new(ErrorKind::InvalidArgument, CALL).over(range).because(too_many.to_string())
-    })
+#[inline]
+fn arguments_unchecked(
+    range: PageRange,
+    op: u32,
+    attrs: impl ExactSizeIterator<Item = abi::SvmAttribute>,
+) -> Result<abi::SvmArgs> {
+    abi::SvmArgs::from_attributes(range.start(), range.len(), op, attrs)
+        .map_err(|too_many| too_many_attributes(range, too_many))
+}
+
+#[cold]
+fn starts_at_zero(range: PageRange) -> Error {
+    Error::new(ErrorKind::InvalidArgument, CALL)
+        .over(range)
+        .because("the kernel refuses ranges that start at address 0")
+}
+
+#[cold]
+fn too_many_attributes(range: PageRange, too_many: abi::TooManySvmAttributes) -> Error {
+    Error::new(ErrorKind::InvalidArgument, CALL).over(range).because(too_many.to_string())
 }
 
 fn call(channel: &Channel, args: &mut abi::SvmArgs) -> Result<()> {
@@ -128,6 +133,7 @@ fn call(channel: &Channel, args: &mut abi::SvmArgs) -> Result<()> {
     unsafe { channel.call_sized(CALL, request, args.bytes_mut(), Retry::Always) }
 }
 
+#[cold]
 fn explain_set(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EINVAL) => error
@@ -144,6 +150,7 @@ fn explain_set(error: Error) -> Error {
     }
 }
 
+#[cold]
 fn explain_get(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EINVAL) => {
@@ -153,6 +160,7 @@ fn explain_get(error: Error) -> Error {
     }
 }
 
+#[cold]
 fn explain(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EPERM) => error

@@ -270,7 +270,7 @@ struct MirroredPage<'a> {
 impl MirroredPage<'_> {
     fn mirror(&self, flags: u32) -> Result<()> {
         let mirror = ResolvedMirror { flags: DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR | flags, pat: self.pat };
-        self.vm.bind_one(Bind::mirror(self.range, mirror).op(), None, Retry::Always)
+        self.vm.bind_one(Bind::mirror(self.range, mirror).op(), Retry::Always)
     }
 
     /// To system memory: never to VRAM, at which 6.17 crashes.
@@ -281,11 +281,11 @@ impl MirroredPage<'_> {
             op: DRM_XE_VM_BIND_OP_PREFETCH,
             ..Default::default()
         };
-        known(self.vm.bind_one(op, None, Retry::Always))
+        known(self.vm.bind_one(op, Retry::Always))
     }
 
     fn unmap(&self) -> Result<()> {
-        self.vm.bind_one(Bind::unmap(self.range).op(), None, Retry::Always)
+        self.vm.bind_one(Bind::unmap(self.range).op(), Retry::Always)
     }
 }
 

@@ -71,6 +71,17 @@ impl SvmArgs {
     ///
     /// [`TooManySvmAttributes`] above [`SVM_MAX_ATTRIBUTES`].
     pub fn new(start: u64, size: u64, op: u32, attrs: &[SvmAttribute]) -> Result<Self, TooManySvmAttributes> {
+        Self::from_attributes(start, size, op, attrs.iter().copied())
+    }
+
+    /// As [`new`](Self::new), without a list of the attributes.
+    #[inline]
+    pub(crate) fn from_attributes(
+        start: u64,
+        size: u64,
+        op: u32,
+        attrs: impl ExactSizeIterator<Item = SvmAttribute>,
+    ) -> Result<Self, TooManySvmAttributes> {
         let count = attrs.len();
         if count > SVM_MAX_ATTRIBUTES {
             return Err(TooManySvmAttributes { count });
@@ -83,7 +94,9 @@ impl SvmArgs {
         // At most 2044, see above.
         let mut args = Self { words, count: count as u16 };
         args.set_header(SvmHeader { start_addr: start, size, op, nattr: 0 });
-        args.attrs_mut().copy_from_slice(attrs);
+        for (word, attr) in args.used_mut()[HEADER_WORDS..].iter_mut().zip(attrs) {
+            *word = bytemuck::cast(attr);
+        }
         Ok(args)
     }
 
@@ -124,16 +137,27 @@ impl SvmArgs {
 
     /// The whole argument, for the kernel to read and write. It has as many bytes as [`request`](Self::request) says, is
     /// aligned to 8, and its header names the right number of attributes, whatever was written over it before.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.set_header(self.header());
+        let header: SvmHeader = bytemuck::cast(*self.header_words());
+        self.set_header(header);
         bytemuck::cast_slice_mut(self.used_mut())
     }
 
     /// Writes the header with the true number of attributes.
+    #[inline]
     fn set_header(&mut self, header: SvmHeader) {
-        let nattr = u32::from(self.count);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.used_mut()[..HEADER_WORDS]);
-        bytes.copy_from_slice(bytemuck::bytes_of(&SvmHeader { nattr, ..header }));
+        let header = SvmHeader { nattr: self.count.into(), ..header };
+        *self.header_words() = bytemuck::cast(header);
+    }
+
+    #[inline]
+    fn header_words(&mut self) -> &mut [u64; HEADER_WORDS] {
+        match &mut self.words {
+            Words::Inline(words) => words.first_chunk_mut(),
+            Words::Heap(words) => words.first_chunk_mut(),
+        }
+        .expect("every buffer begins with a header")
     }
 
     fn used(&self) -> &[u64] {
@@ -144,6 +168,7 @@ impl SvmArgs {
         }
     }
 
+    #[inline]
     fn used_mut(&mut self) -> &mut [u64] {
         let used = HEADER_WORDS + usize::from(self.count);
         match &mut self.words {

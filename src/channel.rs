@@ -192,11 +192,42 @@ impl Channel {
     /// As [`call`](Self::call), and `arg` is as long as the request says.
     #[inline]
     unsafe fn send(&self, name: &'static str, request: u32, arg: &mut [u8], retry: Retry) -> Result<()> {
-        retry.run(name, || match &self.endpoint {
+        // SAFETY: our caller answers for the length and for addresses inside.
+        match unsafe { self.send_once(request, arg) } {
+            Ok(()) => Ok(()),
+            // SAFETY: as above.
+            Err(errno) => unsafe { self.send_again(name, request, arg, retry, errno) },
+        }
+    }
+
+    /// Goes on after a first attempt that ended with `errno`.
+    ///
+    /// # Safety
+    ///
+    /// As [`send`](Self::send).
+    #[cold]
+    unsafe fn send_again(
+        &self,
+        name: &'static str,
+        request: u32,
+        arg: &mut [u8],
+        retry: Retry,
+        errno: Errno,
+    ) -> Result<()> {
+        // SAFETY: our caller answers for the length and for addresses inside.
+        retry.go_on(name, errno, || unsafe { self.send_once(request, arg) })
+    }
+
+    /// # Safety
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    unsafe fn send_once(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+        match &self.endpoint {
             // SAFETY: our caller answers for the length and for addresses inside.
             Endpoint::File { fd, .. } => unsafe { raw::ioctl(fd.as_fd(), request, arg) },
             Endpoint::Virtual(node) => node.ioctl(request, arg),
-        })
+        }
     }
 
     /// Maps `len` bytes of the device at the offset that an ioctl gave out, shared, for reading and writing.

@@ -53,7 +53,9 @@ fn compare() -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut valgrind = Command::new("valgrind");
     valgrind
-        .args(["--tool=callgrind", "--toggle-collect=*measured_*", "--dump-after=*measured_*"])
+        .args(["--tool=callgrind", "--toggle-collect=*measured_*"])
+        // Unlike the other option, this one takes no pattern.
+        .args(measured::names().map(|name| format!("--dump-after={name}")))
         .arg("--collect-systime=yes")
         .arg(format!("--callgrind-out-file={}", folder.path().join("out").display()))
         .arg(program)

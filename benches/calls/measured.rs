@@ -155,7 +155,7 @@ measured! {
     measured_prefetch_rust(s) { s.raw.prefetch(s.start, s.size, VRAM.into()).unwrap(); }
     measured_prefetch_vm(s) { s.vm.prefetch(s.range(), xe::PrefetchTarget::Region(VRAM)).unwrap(); }
     measured_prefetch_mirror(s) {
-        let prefetch = s.mirror.prefetch_range(s.range()).to(s.vram.clone()).observe(Observe::Nothing);
+        let prefetch = s.mirror.prefetch_range(s.range()).to(&s.vram).observe(Observe::Nothing);
         let _ = black_box(prefetch.run().unwrap());
     }
 
@@ -205,7 +205,7 @@ measured! {
         s.process.set_attributes(s.range(), &attributes).unwrap();
     }
     measured_set_mirror(s) {
-        let prefetch = s.kfd_mirror.prefetch_range(s.range()).to(s.kfd_vram.clone()).observe(Observe::Nothing);
+        let prefetch = s.kfd_mirror.prefetch_range(s.range()).to(&s.kfd_vram).observe(Observe::Nothing);
         let _ = black_box(prefetch.run().unwrap());
     }
     hsakmt_measured_set(s) {
@@ -264,6 +264,11 @@ batches! {
     measured_apart_64 apart 64,
     measured_apart_256 apart 256,
     measured_apart_1024 apart 1024,
+}
+
+/// The functions, as valgrind sees them.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    MEASURED.iter().chain(BATCHED).map(|(name, _)| *name)
 }
 
 /// Makes the calls, and prints how many allocations each made in all.

@@ -100,10 +100,17 @@ impl Hsakmt {
         // SAFETY: the types are those of `hsakmt.h`.
         unsafe {
             let open: unsafe extern "C" fn() -> c_uint = library.function(c"hsaKmtOpenKFD")?;
+            let look: unsafe extern "C" fn(*mut u64) -> c_uint =
+                library.function(c"hsaKmtAcquireSystemProperties")?;
             let (set, get) = (library.function(c"hsaKmtSVMSetAttr")?, library.function(c"hsaKmtSVMGetAttr")?);
             match open() {
+                0 => {}
+                status => return Err(format!("hsaKmtOpenKFD answers {status}")),
+            }
+            // Reads the topology, by which it tells nodes. The struct has less than 64 bytes.
+            match look([0u64; 64].as_mut_ptr()) {
                 0 => Ok(Self { set, get }),
-                status => Err(format!("hsaKmtOpenKFD answers {status}")),
+                status => Err(format!("hsaKmtAcquireSystemProperties answers {status}")),
             }
         }
     }

@@ -28,22 +28,12 @@ impl Retry {
         }
     }
 
-    /// Makes `call` until it succeeds, fails for good, or the limit is reached.
-    #[inline]
-    pub(crate) fn run(self, name: &'static str, mut call: impl FnMut() -> Result<(), Errno>) -> Result<()> {
-        match call() {
-            Ok(()) => Ok(()),
-            Err(errno) => self.run_again(name, errno, &mut call),
-        }
-    }
-
-    /// Goes on after a first attempt that ended with `errno`.
-    #[cold]
-    fn run_again(
+    /// Makes `call` again after an attempt that ended with `errno`, until it succeeds, fails for good, or the limit is reached.
+    pub(super) fn go_on(
         self,
         name: &'static str,
         mut errno: Errno,
-        call: &mut dyn FnMut() -> Result<(), Errno>,
+        mut call: impl FnMut() -> Result<(), Errno>,
     ) -> Result<()> {
         let mut repetitions = 0;
         loop {
@@ -74,10 +64,14 @@ mod tests {
 
     fn attempts(retry: Retry, errno: Errno, failures: u32) -> (u32, Result<()>) {
         let mut made = 0;
-        let result = retry.run("f", || {
+        let mut attempt = || {
             made += 1;
             if made <= failures { Err(errno) } else { Ok(()) }
-        });
+        };
+        let result = match attempt() {
+            Ok(()) => Ok(()),
+            Err(errno) => retry.go_on("f", errno, attempt),
+        };
         (made, result)
     }
 

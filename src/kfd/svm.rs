@@ -10,6 +10,11 @@ use crate::uapi::kfd as abi;
 
 const CALL: &str = "AMDKFD_IOC_SVM";
 
+/// Attributes of an ordinary call.
+const FEW: usize = 5;
+/// Attributes that one call carries without an allocation.
+const INLINE: usize = 16;
+
 impl Process {
     /// Sets attributes of every page of a range: one ioctl, no allocation for up to 16 attributes. An empty range or an empty
     /// list is success, nothing done.
@@ -42,9 +47,39 @@ impl Process {
         if range.is_empty() || attributes.is_empty() {
             return Ok(());
         }
+        if range.start() == 0 {
+            return Err(starts_at_zero(range));
+        }
+        match attributes.len() {
+            0..=FEW => self.set::<{ abi::svm_words(FEW) }>(range, attributes),
+            0..=INLINE => self.set_many(range, attributes),
+            _ => self.set_on_heap(range, attributes),
+        }
+    }
+
+    #[inline(never)]
+    fn set_many(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        self.set::<{ abi::svm_words(INLINE) }>(range, attributes)
+    }
+
+    #[cold]
+    fn set_on_heap(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        let mut words = words_on_heap(attributes.len(), range)?;
+        self.set_in(range, attributes, &mut words)
+    }
+
+    #[inline]
+    fn set<const WORDS: usize>(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        self.set_in(range, attributes, &mut [0; WORDS])
+    }
+
+    #[inline]
+    fn set_in(&self, range: PageRange, attributes: &[SvmAttribute], words: &mut [u64]) -> Result<()> {
         let attrs = attributes.iter().map(|attribute| attribute.to_abi());
-        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs)?;
-        call(self.channel(), &mut args).map_err(|error| explain_set(error.over(range)))
+        match call(self.channel(), words, range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(explain_set(error.over(range))),
+        }
     }
 
     /// Reads the attributes of the registered ranges within `range`, and what each of `gpus` may do with them.
@@ -68,13 +103,26 @@ impl Process {
                 .over(range)
                 .because("an empty range has no attributes"));
         }
+        if range.start() == 0 {
+            return Err(starts_at_zero(range));
+        }
         let attrs = query(gpus, self.version() >= Version::CLEAR_FLAGS_QUERY);
-        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, attrs)?;
-        call(self.channel(), &mut args).map_err(|error| explain_get(error.over(range)))?;
-        RangeAttributes::from_answer(args.attrs()).ok_or_else(|| {
+        let mut inline = [0; abi::svm_words(INLINE)];
+        let mut heap;
+        let words = match inline.get_mut(..abi::svm_words(attrs.len())) {
+            Some(words) => words,
+            None => {
+                heap = words_on_heap(attrs.len(), range)?;
+                &mut heap[..]
+            }
+        };
+        call(self.channel(), words, range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, attrs)
+            .map_err(|error| explain_get(error.over(range)))?;
+        let answer = abi::svm_attributes(words);
+        RangeAttributes::from_answer(answer, gpus.len()).ok_or_else(|| {
             Error::new(ErrorKind::Other, CALL)
                 .over(range)
-                .because(format!("the kernel answered what it should not: {:?}", args.attrs()))
+                .because(format!("the kernel answered what it should not: {answer:?}"))
         })
     }
 }
@@ -83,34 +131,20 @@ impl Process {
 /// process from a secondary context (`EOPNOTSUPP`).
 pub(super) fn probe(channel: &Channel) -> Result<()> {
     let nothing = PageRange::new(0, 0).map_err(Error::from)?;
-    let mut args = arguments_unchecked(nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, std::iter::empty())?;
-    match call(channel, &mut args) {
+    let mut words = [0; abi::svm_words(0)];
+    match call(channel, &mut words, nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, std::iter::empty()) {
         Ok(()) => Ok(()),
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(()),
         Err(error) => Err(explain(error)),
     }
 }
 
-#[inline]
-fn arguments(
-    range: PageRange,
-    op: u32,
-    attrs: impl ExactSizeIterator<Item = abi::SvmAttribute>,
-) -> Result<abi::SvmArgs> {
-    if range.start() == 0 {
-        return Err(starts_at_zero(range));
+/// A buffer for this many attributes.
+fn words_on_heap(count: usize, range: PageRange) -> Result<Vec<u64>> {
+    if count > abi::SVM_MAX_ATTRIBUTES {
+        return Err(too_many_attributes(range, abi::TooManySvmAttributes { count }));
     }
-    arguments_unchecked(range, op, attrs)
-}
-
-#[inline]
-fn arguments_unchecked(
-    range: PageRange,
-    op: u32,
-    attrs: impl ExactSizeIterator<Item = abi::SvmAttribute>,
-) -> Result<abi::SvmArgs> {
-    abi::SvmArgs::from_attributes(range.start(), range.len(), op, attrs)
-        .map_err(|too_many| too_many_attributes(range, too_many))
+    Ok(vec![0; abi::svm_words(count)])
 }
 
 #[cold]
@@ -125,12 +159,21 @@ fn too_many_attributes(range: PageRange, too_many: abi::TooManySvmAttributes) ->
     Error::new(ErrorKind::InvalidArgument, CALL).over(range).because(too_many.to_string())
 }
 
-fn call(channel: &Channel, args: &mut abi::SvmArgs) -> Result<()> {
-    let request = args.request();
-    // SAFETY: the kernel reads and writes the buffer, whose length is that of the request and whose attribute count agrees
-    // with it (`SvmArgs`). The range inside names memory that the kernel moves and maps for GPUs without changing a byte as
-    // the process sees it; it writes nothing there.
-    unsafe { channel.call_sized(CALL, request, args.bytes_mut(), Retry::Always) }
+/// Makes the call, with a buffer that has room for the attributes.
+#[inline]
+fn call(
+    channel: &Channel,
+    words: &mut [u64],
+    range: PageRange,
+    op: u32,
+    attrs: impl ExactSizeIterator<Item = abi::SvmAttribute>,
+) -> Result<()> {
+    let header = abi::SvmHeader { start_addr: range.start(), size: range.len(), op, nattr: 0 };
+    let (words, request) = abi::write_svm_args(words, header, attrs);
+    // SAFETY: the kernel reads and writes the buffer, whose attribute count agrees with the request's size: both were just
+    // written. The range inside names memory that the kernel moves and maps for GPUs without changing a byte as the process
+    // sees it; it writes nothing there.
+    unsafe { channel.call_sized(CALL, request, bytemuck::cast_slice_mut(words), Retry::Always) }
 }
 
 #[cold]

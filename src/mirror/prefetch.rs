@@ -1,13 +1,14 @@
 //! Moving pages ahead of use.
 
-use crate::error::{Error, ErrorKind, Result};
+use std::borrow::Borrow;
+
+use crate::error::Result;
 use crate::location::Location;
 use crate::outcome::{Observe, Outcome};
 use crate::range::PageRange;
 
 use super::Mirror;
-
-const CALL: &str = "Mirror::prefetch";
+use super::space::{Goal, PREFETCH, Space};
 
 /// A prefetch that is being described; [`run`](Self::run) makes it.
 #[derive(Clone, Debug)]
@@ -15,18 +16,19 @@ const CALL: &str = "Mirror::prefetch";
 pub struct Prefetch<'m> {
     mirror: &'m Mirror,
     range: PageRange,
-    to: Option<Location>,
+    to: Goal,
     observe: Observe,
 }
 
 impl<'m> Prefetch<'m> {
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
-        Self { mirror, range, to: None, observe: Observe::default() }
+        Self { mirror, range, to: Goal::Unsaid, observe: Observe::default() }
     }
 
     /// Where to. There is no default.
-    pub fn to(mut self, location: Location) -> Self {
-        self.to = Some(location);
+    #[inline]
+    pub fn to(mut self, location: impl Borrow<Location>) -> Self {
+        self.to = Space::goal(&self.mirror.device, location.borrow());
         self
     }
 
@@ -36,6 +38,7 @@ impl<'m> Prefetch<'m> {
     }
 
     /// How closely to look at the result; the default is [`Observe::Cheaply`].
+    #[inline]
     pub fn observe(mut self, observe: Observe) -> Self {
         self.observe = observe;
         self
@@ -53,29 +56,37 @@ impl<'m> Prefetch<'m> {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::InvalidArgument`]: no target was given.
-    /// * [`ErrorKind::Unsupported`]: the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
+    /// * [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument): no target was given.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
     ///   target is memory of another GPU that this driver cannot prefetch to.
-    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. Data is intact in system memory.
-    /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
-    /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
+    /// * [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost): the GPU was removed or is wedged. Data is intact in system memory.
+    /// * [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess): the mirror was inherited over `fork`.
+    /// * [`ErrorKind::MemoryKind`](crate::ErrorKind::MemoryKind), [`ErrorKind::NotMapped`](crate::ErrorKind::NotMapped): only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.
-    /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`]: as the kernel says.
+    /// * [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory), [`ErrorKind::TryAgain`](crate::ErrorKind::TryAgain): as the kernel says.
+    #[inline]
     pub fn run(self) -> Result<Outcome> {
+        if self.observe == Observe::Nothing && !self.range.is_empty() {
+            self.run_unobserved()?;
+            return Ok(Outcome::unobserved(self.range.len()));
+        }
+        self.run_observed()
+    }
+
+    /// The driver's own objects know which process they belong to.
+    fn run_unobserved(&self) -> Result<()> {
+        match self.to {
+            Goal::At(target) => self.mirror.space.prefetch(self.range, target),
+            other => other.refuse(),
+        }
+    }
+
+    fn run_observed(self) -> Result<Outcome> {
         let Self { mirror, range, to, observe } = self;
-        mirror.owner.check(CALL)?;
-        let to = to.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, CALL)
-                .because("no target was given")
-                .hint_is("say .to(gpu.vram()) or .to_system()")
-        })?;
+        mirror.owner.check(PREFETCH)?;
+        let Goal::At(target) = to else { return to.refuse() };
         if range.is_empty() {
             return Ok(Outcome::nothing());
-        }
-        let target = mirror.space.target(&mirror.device, &to)?;
-        if observe == Observe::Nothing {
-            mirror.space.prefetch(range, target)?;
-            return Ok(Outcome::unobserved(range.len()));
         }
         let mut scratch = mirror.scratch()?;
         let outcome = scratch.prefetch(&mirror.space, range, target, observe);

@@ -11,6 +11,7 @@ use crate::xe;
 
 use super::advice::Settings;
 
+pub(super) const PREFETCH: &str = "Mirror::prefetch";
 const ADVISE: &str = "Mirror::advise";
 
 /// KFD's migration granularity where none was set: its module parameter `svm_default_granularity`, 9, in 4 KiB pages.
@@ -36,6 +37,37 @@ pub(super) enum Target {
     Vram(u16),
 }
 
+/// What came of saying where a prefetch goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Nothing was said.
+    Unsaid,
+    /// Memory of a GPU that is not the mirror's.
+    OtherGpu,
+    /// Memory that the GPU does not have.
+    NoVram,
+    /// A place.
+    At(Target),
+}
+
+impl Goal {
+    /// Why there is no place to prefetch to.
+    #[cold]
+    pub(super) fn refuse<T>(self) -> Result<T> {
+        let unsupported = |reason: &'static str| Error::new(ErrorKind::Unsupported, PREFETCH).because(reason);
+        Err(match self {
+            Self::Unsaid | Self::At(_) => Error::new(ErrorKind::InvalidArgument, PREFETCH)
+                .because("no target was given")
+                .hint_is("say .to(gpu.vram()) or .to_system()"),
+            Self::OtherGpu => unsupported("the target is memory of another GPU")
+                .hint_is("prefetch through a mirror of the GPU that owns the memory"),
+            Self::NoVram => {
+                unsupported("the GPU has no memory of its own; it works on system memory directly")
+            }
+        })
+    }
+}
+
 impl Target {
     pub(super) const fn is_vram(self) -> bool {
         matches!(self, Self::Vram(_))
@@ -59,20 +91,14 @@ impl Space {
         }
     }
 
-    /// Translates a location, refusing what this GPU cannot prefetch to.
-    pub(super) fn target(&self, own: &Device, to: &Location) -> Result<Target> {
-        let region = match to {
-            Location::System => return Ok(Target::System),
-            Location::Vram(region) => region,
-        };
-        if region.device() != own {
-            return Err(unsupported("the target is memory of another GPU")
-                .hint_is("prefetch through a mirror of the GPU that owns the memory"));
+    /// Translates a location for a prefetch by GPU `own`.
+    pub(super) fn goal(own: &Device, to: &Location) -> Goal {
+        match to {
+            Location::System => Goal::At(Target::System),
+            Location::Vram(region) if region.device() != own => Goal::OtherGpu,
+            Location::Vram(region) if region.size() == 0 => Goal::NoVram,
+            Location::Vram(region) => Goal::At(Target::Vram(region.instance())),
         }
-        if region.size() == 0 {
-            return Err(unsupported("the GPU has no memory of its own; it works on system memory directly"));
-        }
-        Ok(Target::Vram(region.instance()))
     }
 
     /// Makes the one call that prefetches.
@@ -149,10 +175,6 @@ impl Space {
             }
         }
     }
-}
-
-fn unsupported(reason: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, "Mirror::prefetch").because(reason)
 }
 
 fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {

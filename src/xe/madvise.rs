@@ -1,6 +1,6 @@
 //! Memory attributes of ranges (`MADVISE`).
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use super::device::Device;
 use super::errors::{Meaning, explain, means};
@@ -33,6 +33,30 @@ pub enum Advice<'a> {
     /// How the GPU caches.
     #[doc(alias = "DRM_XE_MEM_RANGE_ATTR_PAT")]
     Pat(PatIndex),
+}
+
+impl Advice<'_> {
+    /// The driver's words for it, unless they need a descriptor of a device.
+    #[inline]
+    fn without_descriptor(self) -> Option<(u32, MadviseValue)> {
+        match self {
+            Self::PreferredLocation(PreferredLocation::FaultingDevice) => {
+                Some((DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, location(DRM_XE_PREFERRED_LOC_DEFAULT_DEVICE, 0)))
+            }
+            Self::PreferredLocation(PreferredLocation::System) => {
+                Some((DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, location(DRM_XE_PREFERRED_LOC_DEFAULT_SYSTEM, 0)))
+            }
+            Self::PreferredLocation(PreferredLocation::Region { .. }) => None,
+            Self::Atomic(mode) => Some((
+                DRM_XE_MEM_RANGE_ATTR_ATOMIC,
+                MadviseAtomic { val: mode.raw(), ..Default::default() }.into(),
+            )),
+            Self::Pat(index) => Some((
+                DRM_XE_MEM_RANGE_ATTR_PAT,
+                MadvisePat { val: index.0.into(), ..Default::default() }.into(),
+            )),
+        }
+    }
 }
 
 /// Where pages are preferred to be. Applies to mirrors only; other mappings in the range are skipped.
@@ -186,11 +210,21 @@ impl Vm {
         if range.is_empty() {
             return Ok(());
         }
-        if let Advice::PreferredLocation(PreferredLocation::Region { .. }) = advice {
-            let elsewhere = Advice::PreferredLocation(PreferredLocation::System);
-            self.advise_raw(range, &elsewhere)
-                .map_err(|error| self.explain_advise(error, range, &elsewhere))?;
+        let (attribute, value) = match advice.without_descriptor() {
+            Some(found) => found,
+            None => return self.advise_region(range, advice),
+        };
+        let mut arg = self.madvise(range, attribute, value);
+        // SAFETY: these attributes hold no address.
+        match unsafe { self.device().channel().call(&mut arg, Retry::Always) } {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain_advise(error, range, &advice)),
         }
+    }
+
+    #[inline(never)]
+    fn advise_region(&self, range: PageRange, advice: Advice<'_>) -> Result<()> {
+        self.advise(range, Advice::PreferredLocation(PreferredLocation::System))?;
         self.advise_raw(range, &advice).map_err(|error| self.explain_advise(error, range, &advice))
     }
 
@@ -223,24 +257,39 @@ impl Vm {
 
     /// One `MADVISE`, with the channel's error.
     pub(super) fn advise_raw(&self, range: PageRange, advice: &Advice<'_>) -> Result<()> {
-        // Keeps a duplicated descriptor open until the driver has looked at its number.
-        let mut held = None;
-        let (attribute, value) = match *advice {
-            Advice::PreferredLocation(location) => {
-                (DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, preferred(location, &mut held)?.into())
-            }
-            Advice::Atomic(mode) => {
-                (DRM_XE_MEM_RANGE_ATTR_ATOMIC, MadviseAtomic { val: mode.raw(), ..Default::default() }.into())
-            }
-            Advice::Pat(index) => {
-                (DRM_XE_MEM_RANGE_ATTR_PAT, MadvisePat { val: index.0.into(), ..Default::default() }.into())
-            }
+        let Some((attribute, value)) = advice.without_descriptor() else {
+            return self.prefer_region(range, advice);
         };
         let mut arg = self.madvise(range, attribute, value);
         // SAFETY: these attributes hold no address.
         unsafe { self.device().channel().call(&mut arg, Retry::Always) }
     }
 
+    /// One `MADVISE` that prefers a region of a device, with the channel's error.
+    fn prefer_region(&self, range: PageRange, advice: &Advice<'_>) -> Result<()> {
+        let Advice::PreferredLocation(PreferredLocation::Region { device, instance }) = *advice else {
+            unreachable!("every other advice needs no descriptor")
+        };
+        let fd = device.channel().descriptor().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, Madvise::NAME)
+                .because("the preferred device has no file descriptor to name it by")
+        })?;
+        // 0 means "the faulting device" to the driver. A duplicate is open until the driver has looked at its number.
+        let duplicate = match fd.as_raw_fd() {
+            0 => Some(
+                rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 1)
+                    .map_err(|errno| Error::from_errno("F_DUPFD_CLOEXEC", errno.into()))?,
+            ),
+            _ => None,
+        };
+        let number = duplicate.as_ref().map_or(fd.as_raw_fd(), AsRawFd::as_raw_fd);
+        let value = location(number as u32, instance);
+        let mut arg = self.madvise(range, DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, value);
+        // SAFETY: the attribute holds no address.
+        unsafe { self.device().channel().call(&mut arg, Retry::Always) }
+    }
+
+    #[inline]
     fn madvise(&self, range: PageRange, attribute: u32, value: MadviseValue) -> Madvise {
         Madvise {
             vm_id: self.id(),
@@ -285,29 +334,12 @@ impl Vm {
     }
 }
 
-fn preferred(location: PreferredLocation<'_>, held: &mut Option<OwnedFd>) -> Result<MadvisePreferredLoc> {
-    let loc = |devmem_fd, region_instance| MadvisePreferredLoc {
+fn location(devmem_fd: u32, region_instance: u16) -> MadviseValue {
+    MadvisePreferredLoc {
         devmem_fd,
         migration_policy: DRM_XE_MIGRATE_ALL_PAGES as u16,
         region_instance,
         reserved: 0,
-    };
-    match location {
-        PreferredLocation::FaultingDevice => Ok(loc(DRM_XE_PREFERRED_LOC_DEFAULT_DEVICE, 0)),
-        PreferredLocation::System => Ok(loc(DRM_XE_PREFERRED_LOC_DEFAULT_SYSTEM, 0)),
-        PreferredLocation::Region { device, instance } => {
-            let fd = device.channel().descriptor().ok_or_else(|| {
-                Error::new(ErrorKind::Unsupported, Madvise::NAME)
-                    .because("the preferred device has no file descriptor to name it by")
-            })?;
-            let mut number = fd.as_raw_fd();
-            // 0 means "the faulting device" to the driver.
-            if number == 0 {
-                let duplicate = rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 1)
-                    .map_err(|errno| Error::from_errno("F_DUPFD_CLOEXEC", errno.into()))?;
-                number = held.insert(duplicate).as_raw_fd();
-            }
-            Ok(loc(number as u32, instance))
-        }
     }
+    .into()
 }

@@ -133,7 +133,18 @@ impl Vm {
         if range.is_empty() {
             return Ok(());
         }
-        self.require_target(target)?;
+        match target.needs() {
+            Some(needed) if !self.device().probe().is_known_to_support(needed) => {
+                self.prefetch_first(range, target, needed)
+            }
+            _ => self.prefetch_run(&mut self.prefetch_argument(target), range),
+        }
+    }
+
+    /// The first prefetch to such a target, before which the kernel is asked whether it can.
+    #[cold]
+    fn prefetch_first(&self, range: PageRange, target: PrefetchTarget, needed: Operation) -> Result<()> {
+        self.device().probe().require(needed)?;
         self.prefetch_run(&mut self.prefetch_argument(target), range)
     }
 
@@ -206,6 +217,7 @@ impl Vm {
         self.prefetch(range, PrefetchTarget::Advised)
     }
 
+    #[inline]
     fn require_target(&self, target: PrefetchTarget) -> Result<()> {
         match target.needs() {
             Some(needed) => self.device().probe().require(needed),
@@ -214,6 +226,7 @@ impl Vm {
     }
 
     /// The argument of a prefetch, without its range.
+    #[inline]
     fn prefetch_argument(&self, target: PrefetchTarget) -> VmBind {
         let op = VmBindOp {
             op: DRM_XE_VM_BIND_OP_PREFETCH,
@@ -224,19 +237,20 @@ impl Vm {
     }
 
     /// Makes the ioctl for one range.
+    #[inline]
     fn prefetch_run(&self, arg: &mut VmBind, range: PageRange) -> Result<()> {
         arg.binds.set_inline_range(range.start(), range.len());
         // SAFETY: the kernel reads sync entries, of which there are none or one that the caller of this holds on to; a user
         // fence in it is the kernel's to write until it is signalled, and `UserFence` keeps its page until then.
         match unsafe { self.device().channel().call(arg, Retry::Interrupted) } {
             Ok(()) => Ok(()),
-            Err(error) => self.prefetch_again(arg, range, error),
+            Err(error) => self.prefetch_again(arg, error),
         }
     }
 
     /// Repeats what the driver wants repeated.
     #[cold]
-    fn prefetch_again(&self, arg: &mut VmBind, range: PageRange, mut error: Error) -> Result<()> {
+    fn prefetch_again(&self, arg: &mut VmBind, mut error: Error) -> Result<()> {
         for _ in 1..ATTEMPTS {
             if error.errno() != Some(Errno::EAGAIN) {
                 break;
@@ -248,7 +262,8 @@ impl Vm {
                 Err(next) => error = next,
             }
         }
-        Err(self.explain_prefetch(error, range))
+        let op = arg.binds.as_inline();
+        Err(self.explain_prefetch(error, PageRange::from_aligned(op.addr, op.addr + op.range)))
     }
 
     #[cold]

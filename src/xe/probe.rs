@@ -141,13 +141,18 @@ impl<'a> Probe<'a> {
     /// # Errors
     ///
     /// Only when the question could not be asked (device lost, out of memory); it is asked again next time.
+    #[inline]
     pub fn supports(&self, operation: Operation) -> Result<bool> {
-        let answer = &self.answers.0[operation as usize];
-        if let Some(&known) = answer.get() {
-            return Ok(known);
+        match self.answers.0[operation as usize].get() {
+            Some(&known) => Ok(known),
+            None => self.find_out(operation),
         }
+    }
+
+    #[cold]
+    fn find_out(&self, operation: Operation) -> Result<bool> {
         let asked = self.ask(operation)?;
-        Ok(*answer.get_or_init(|| asked))
+        Ok(*self.answers.0[operation as usize].get_or_init(|| asked))
     }
 
     /// Success when `operation` works here.
@@ -155,7 +160,22 @@ impl<'a> Probe<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::Unsupported`] with the reason and the cure when it does not; otherwise as [`supports`](Self::supports).
+    #[inline]
     pub fn require(&self, operation: Operation) -> Result<()> {
+        match self.answers.0[operation as usize].get() {
+            Some(true) => Ok(()),
+            _ => self.require_unknown(operation),
+        }
+    }
+
+    /// Whether `operation` is known to work here, without asking.
+    #[inline]
+    pub(super) fn is_known_to_support(&self, operation: Operation) -> bool {
+        self.answers.0[operation as usize].get() == Some(&true)
+    }
+
+    #[cold]
+    fn require_unknown(&self, operation: Operation) -> Result<()> {
         if self.supports(operation)? {
             return Ok(());
         }
@@ -163,7 +183,6 @@ impl<'a> Probe<'a> {
         Err(Error::new(ErrorKind::Unsupported, "Probe::require").because(reason).hint_is(hint))
     }
 
-    #[cold]
     fn ask(&self, operation: Operation) -> Result<bool> {
         let config = self.device.config();
         match operation {

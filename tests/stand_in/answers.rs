@@ -16,6 +16,8 @@ use super::watch::{Answer, Call};
 /// KFD's number for its GPU.
 pub(crate) const GPU_ID: u32 = 0x4a3f;
 const VM_ID: u32 = 1;
+/// What stands for the render node of the AMD GPU, told from that of the xe device by its path.
+const AMD_RENDER_NODE: &str = "/dev/zero";
 /// Battlemage.
 const DEVICE_ID: u64 = 0xe20b;
 
@@ -28,7 +30,13 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn answer(&mut self, call: &Call) -> Answer {
         if let Some(request) = call.request() {
-            let result = answer_ioctl(call.memory, request, call.arguments[2]);
+            let amdgpu = request == Version::REQUEST
+                && call.memory.file(call.arguments[0]).is_ok_and(|path| path == Path::new(AMD_RENDER_NODE));
+            let result = if amdgpu {
+                answer_version(call.memory, call.arguments[2], "amdgpu", 3)
+            } else {
+                answer_ioctl(call.memory, request, call.arguments[2])
+            };
             return Answer::Done(result);
         }
         if call.number == libc::SYS_openat {
@@ -41,8 +49,13 @@ impl Driver {
         let root = self.root.as_ref()?;
         let path = call.memory.path(call.arguments[1]).ok()?;
         let path = Path::new(&path);
-        if path.starts_with("/dev/kfd") || path.starts_with("/dev/dri") {
-            return Some(Answer::File(File::options().read(true).write(true).open("/dev/null").ok()?.into()));
+        let device = match path.to_str()? {
+            "/dev/kfd" => Some("/dev/null"),
+            node if node.starts_with("/dev/dri/render") => Some(AMD_RENDER_NODE),
+            _ => None,
+        };
+        if let Some(device) = device {
+            return Some(Answer::File(File::options().read(true).write(true).open(device).ok()?.into()));
         }
         let below = path.strip_prefix("/sys/devices/virtual/kfd/kfd/topology").ok()?;
         match File::open(root.join(below)) {
@@ -85,12 +98,7 @@ pub(crate) fn topology() -> BTreeMap<String, String> {
 fn answer_ioctl(memory: Memory, request: u32, argument: u64) -> Result<(), Errno> {
     let fault = |_: std::io::Error| Errno::EFAULT;
     match request {
-        Version::REQUEST => {
-            let mut arg: Version = memory.read(argument).map_err(fault)?;
-            memory.write(arg.name, b"xe").map_err(fault)?;
-            arg.name_len = 2;
-            memory.write(argument, &arg).map_err(fault)
-        }
+        Version::REQUEST => answer_version(memory, argument, "xe", 1),
         xe::DeviceQuery::REQUEST => {
             let arg: xe::DeviceQuery = memory.read(argument).map_err(fault)?;
             answer_query(memory, argument, arg).map_err(fault)
@@ -138,6 +146,28 @@ fn answer_ioctl(memory: Memory, request: u32, argument: u64) -> Result<(), Errno
         // Done, and the argument as it was.
         _ => Ok(()),
     }
+}
+
+fn answer_version(memory: Memory, argument: u64, name: &str, major: i32) -> Result<(), Errno> {
+    let fault = |_: std::io::Error| Errno::EFAULT;
+    let arg: Version = memory.read(argument).map_err(fault)?;
+    let put = |text: &str, address: u64, room: u64| {
+        let bytes = text.as_bytes().iter().zip(address..address + room);
+        bytes.map(|(byte, at)| memory.write(at, byte)).collect::<Result<(), _>>().map_err(fault)
+    };
+    let other = "0";
+    put(name, arg.name, arg.name_len)?;
+    put(other, arg.date, arg.date_len)?;
+    put(other, arg.desc, arg.desc_len)?;
+    let answer = Version {
+        version_major: major,
+        version_minor: 54,
+        name_len: name.len() as u64,
+        date_len: other.len() as u64,
+        desc_len: other.len() as u64,
+        ..arg
+    };
+    memory.write(argument, &answer).map_err(fault)
 }
 
 fn answer_query(memory: Memory, argument: u64, arg: xe::DeviceQuery) -> std::io::Result<()> {

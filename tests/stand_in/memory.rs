@@ -1,6 +1,7 @@
 //! Memory of the thread that called, which may be in another process.
 
 use std::io;
+use std::path::PathBuf;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -13,6 +14,11 @@ impl Memory {
     /// Of the process that thread `pid` belongs to.
     pub(crate) const fn of(pid: u32) -> Self {
         Self { pid: pid as i32 }
+    }
+
+    /// What is behind a descriptor of the process.
+    pub(crate) fn file(self, fd: u64) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/{}/fd/{fd}", self.pid))
     }
 
     pub(crate) fn read<T: AnyBitPattern + NoUninit>(self, address: u64) -> io::Result<T> {

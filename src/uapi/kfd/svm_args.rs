@@ -33,6 +33,46 @@ impl fmt::Display for TooManySvmAttributes {
 
 impl core::error::Error for TooManySvmAttributes {}
 
+/// Words of a buffer with this many attributes.
+pub(crate) const fn svm_words(count: usize) -> usize {
+    HEADER_WORDS + count
+}
+
+const fn request(count: u32) -> u32 {
+    AMDKFD_IOC_SVM + ((count * 8) << 16)
+}
+
+/// Writes the header over a buffer, with as many attributes as the buffer has words for, and gives the request number that goes
+/// with them.
+#[inline]
+fn lay_out(words: &mut [u64], header: SvmHeader) -> u32 {
+    let count = (words.len() - HEADER_WORDS) as u32;
+    words[..HEADER_WORDS]
+        .copy_from_slice(&bytemuck::cast::<_, [u64; HEADER_WORDS]>(SvmHeader { nattr: count, ..header }));
+    request(count)
+}
+
+/// Writes header and attributes of one call to a buffer with room for [`svm_words`] of them; gives the part of it that is the
+/// argument, and the request number that goes with that.
+#[inline]
+pub(crate) fn write_svm_args(
+    words: &mut [u64],
+    header: SvmHeader,
+    attrs: impl ExactSizeIterator<Item = SvmAttribute>,
+) -> (&mut [u64], u32) {
+    let words = &mut words[..svm_words(attrs.len())];
+    let request = lay_out(words, header);
+    for (word, attr) in words[HEADER_WORDS..].iter_mut().zip(attrs) {
+        *word = bytemuck::cast(attr);
+    }
+    (words, request)
+}
+
+/// The attributes in a buffer that [`write_svm_args`] wrote.
+pub(crate) fn svm_attributes(words: &[u64]) -> &[SvmAttribute] {
+    bytemuck::cast_slice(words.get(HEADER_WORDS..).unwrap_or_default())
+}
+
 /// Header and attributes of one `AMDKFD_IOC_SVM` call, in one buffer, with the request number that fits.
 ///
 /// The kernel is told the number of attributes twice: in the header and, through the size, in the request number. Kernels
@@ -71,17 +111,6 @@ impl SvmArgs {
     ///
     /// [`TooManySvmAttributes`] above [`SVM_MAX_ATTRIBUTES`].
     pub fn new(start: u64, size: u64, op: u32, attrs: &[SvmAttribute]) -> Result<Self, TooManySvmAttributes> {
-        Self::from_attributes(start, size, op, attrs.iter().copied())
-    }
-
-    /// As [`new`](Self::new), without a list of the attributes.
-    #[inline]
-    pub(crate) fn from_attributes(
-        start: u64,
-        size: u64,
-        op: u32,
-        attrs: impl ExactSizeIterator<Item = SvmAttribute>,
-    ) -> Result<Self, TooManySvmAttributes> {
         let count = attrs.len();
         if count > SVM_MAX_ATTRIBUTES {
             return Err(TooManySvmAttributes { count });
@@ -94,16 +123,14 @@ impl SvmArgs {
         // At most 2044, see above.
         let mut args = Self { words, count: count as u16 };
         args.set_header(SvmHeader { start_addr: start, size, op, nattr: 0 });
-        for (word, attr) in args.used_mut()[HEADER_WORDS..].iter_mut().zip(attrs) {
-            *word = bytemuck::cast(attr);
-        }
+        args.attrs_mut().copy_from_slice(attrs);
         Ok(args)
     }
 
     /// The request number for this many attributes.
     #[must_use]
     pub fn request(&self) -> u32 {
-        AMDKFD_IOC_SVM + ((u32::from(self.count) * 8) << 16)
+        request(self.count.into())
     }
 
     /// The fixed part.
@@ -137,27 +164,14 @@ impl SvmArgs {
 
     /// The whole argument, for the kernel to read and write. It has as many bytes as [`request`](Self::request) says, is
     /// aligned to 8, and its header names the right number of attributes, whatever was written over it before.
-    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let header: SvmHeader = bytemuck::cast(*self.header_words());
-        self.set_header(header);
+        self.set_header(self.header());
         bytemuck::cast_slice_mut(self.used_mut())
     }
 
     /// Writes the header with the true number of attributes.
-    #[inline]
     fn set_header(&mut self, header: SvmHeader) {
-        let header = SvmHeader { nattr: self.count.into(), ..header };
-        *self.header_words() = bytemuck::cast(header);
-    }
-
-    #[inline]
-    fn header_words(&mut self) -> &mut [u64; HEADER_WORDS] {
-        match &mut self.words {
-            Words::Inline(words) => words.first_chunk_mut(),
-            Words::Heap(words) => words.first_chunk_mut(),
-        }
-        .expect("every buffer begins with a header")
+        lay_out(self.used_mut(), header);
     }
 
     fn used(&self) -> &[u64] {
@@ -168,7 +182,6 @@ impl SvmArgs {
         }
     }
 
-    #[inline]
     fn used_mut(&mut self) -> &mut [u64] {
         let used = HEADER_WORDS + usize::from(self.count);
         match &mut self.words {

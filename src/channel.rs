@@ -193,11 +193,18 @@ impl Channel {
     #[inline]
     unsafe fn send(&self, name: &'static str, request: u32, arg: &mut [u8], retry: Retry) -> Result<()> {
         // SAFETY: our caller answers for the length and for addresses inside.
-        match unsafe { self.send_once(request, arg) } {
-            Ok(()) => Ok(()),
-            // SAFETY: as above.
-            Err(errno) => unsafe { self.send_again(name, request, arg, retry, errno) },
-        }
+        let errno = match &self.endpoint {
+            Endpoint::File { fd, .. } => match unsafe { raw::ioctl(fd.as_fd(), request, arg) } {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno.into(),
+            },
+            Endpoint::Virtual(node) => match node.ioctl(request, arg) {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno,
+            },
+        };
+        // SAFETY: as above.
+        unsafe { self.send_again(name, request, arg, retry, errno) }
     }
 
     /// Goes on after a first attempt that ended with `errno`.
@@ -214,20 +221,11 @@ impl Channel {
         retry: Retry,
         errno: Errno,
     ) -> Result<()> {
-        // SAFETY: our caller answers for the length and for addresses inside.
-        retry.go_on(name, errno, || unsafe { self.send_once(request, arg) })
-    }
-
-    /// # Safety
-    ///
-    /// As [`send`](Self::send).
-    #[inline]
-    unsafe fn send_once(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
-        match &self.endpoint {
+        retry.go_on(name, errno, || match &self.endpoint {
             // SAFETY: our caller answers for the length and for addresses inside.
-            Endpoint::File { fd, .. } => unsafe { raw::ioctl(fd.as_fd(), request, arg) },
+            Endpoint::File { fd, .. } => unsafe { raw::ioctl(fd.as_fd(), request, arg) }.map_err(Errno::from),
             Endpoint::Virtual(node) => node.ioctl(request, arg),
-        }
+        })
     }
 
     /// Maps `len` bytes of the device at the offset that an ioctl gave out, shared, for reading and writing.

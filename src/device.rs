@@ -72,13 +72,20 @@ impl Device {
 impl PartialEq for Device {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        // The same open file, mostly: then no name has to be put together.
+        // The same open file, mostly.
         match (self, other) {
-            (Self::Xe(one), Self::Xe(two)) => one == two || self.node() == other.node(),
-            (Self::Kfd(one), Self::Kfd(two)) => Arc::ptr_eq(one, two) || self.node() == other.node(),
-            _ => false,
+            (Self::Xe(one), Self::Xe(two)) if one == two => true,
+            (Self::Kfd(one), Self::Kfd(two)) if Arc::ptr_eq(one, two) => true,
+            _ => self.is_same_node(other),
         }
     }
 }
 
 impl Eq for Device {}
+
+impl Device {
+    #[cold]
+    fn is_same_node(&self, other: &Self) -> bool {
+        self.driver() == other.driver() && self.node() == other.node()
+    }
+}

@@ -2,7 +2,7 @@
 //! instructions, system calls and allocations, counted and not timed.
 //!
 //! `cargo bench --bench calls`. Needs valgrind and a C compiler. libhsakmt is used when it can be loaded
-//! (`DRM_PAGEMAP_LIBHSAKMT` names it).
+//! (`DRM_PAGEMAP_LIBHSAKMT_FOLDER` is where it and what it needs lie, when that is not where libraries usually do).
 
 mod measured;
 mod peers;
@@ -61,6 +61,10 @@ fn compare() -> Result<(), String> {
         .arg(program)
         .args([MEASURE, &c])
         .stdin(Stdio::null());
+    // Set for the measured process alone: valgrind itself and the C compiler have libraries of their own.
+    if let Some(folder) = std::env::var_os("DRM_PAGEMAP_LIBHSAKMT_FOLDER") {
+        valgrind.env("LD_LIBRARY_PATH", folder);
+    }
     let driver = Driver { root: Some(root) };
     let output = in_filtered_thread(Filter::DriversAndFiles, driver, |_| valgrind.output())
         .map_err(|error| format!("seccomp cannot notify here: {error}"))?

@@ -95,8 +95,7 @@ pub(crate) struct Hsakmt {
 impl Hsakmt {
     /// Loads and opens it; the file behind is whatever `/dev/kfd` is here.
     pub(crate) fn load() -> Result<Self, String> {
-        let name = std::env::var("DRM_PAGEMAP_LIBHSAKMT").unwrap_or_else(|_| "libhsakmt.so.1".into());
-        let library = Library::open(&name)?;
+        let library = Library::open("libhsakmt.so.1")?;
         // SAFETY: the types are those of `hsakmt.h`.
         unsafe {
             let open: unsafe extern "C" fn() -> c_uint = library.function(c"hsaKmtOpenKFD")?;

@@ -43,38 +43,38 @@ impl Process {
     #[doc(alias = "KFD_IOCTL_SVM_OP_SET_ATTR")]
     pub fn set_attributes(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
         self.inner().guard.check(CALL)?;
-        self.require_every_gpu_acquired(CALL)?;
+        if !self.is_ready() {
+            return self.set_first(range, attributes);
+        }
         if range.is_empty() || attributes.is_empty() {
             return Ok(());
         }
         if range.start() == 0 {
             return Err(starts_at_zero(range));
         }
-        match attributes.len() {
-            0..=FEW => self.set::<{ abi::svm_words(FEW) }>(range, attributes),
-            0..=INLINE => self.set_many(range, attributes),
-            _ => self.set_on_heap(range, attributes),
+        if attributes.len() > FEW {
+            return self.set_many(range, attributes);
         }
+        self.set(range, attributes, &mut [0; abi::svm_words(FEW)])
+    }
+
+    /// The first time, before which it is found out whether every GPU has its address space.
+    #[cold]
+    fn set_first(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        self.require_every_gpu_acquired(CALL)?;
+        self.set_attributes(range, attributes)
     }
 
     #[inline(never)]
     fn set_many(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
-        self.set::<{ abi::svm_words(INLINE) }>(range, attributes)
+        if attributes.len() > INLINE {
+            return self.set(range, attributes, &mut words_on_heap(attributes.len(), range)?);
+        }
+        self.set(range, attributes, &mut [0; abi::svm_words(INLINE)])
     }
 
-    #[cold]
-    fn set_on_heap(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
-        let mut words = words_on_heap(attributes.len(), range)?;
-        self.set_in(range, attributes, &mut words)
-    }
-
-    #[inline]
-    fn set<const WORDS: usize>(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
-        self.set_in(range, attributes, &mut [0; WORDS])
-    }
-
-    #[inline]
-    fn set_in(&self, range: PageRange, attributes: &[SvmAttribute], words: &mut [u64]) -> Result<()> {
+    #[inline(always)]
+    fn set(&self, range: PageRange, attributes: &[SvmAttribute], words: &mut [u64]) -> Result<()> {
         let attrs = attributes.iter().map(|attribute| attribute.to_abi());
         match call(self.channel(), words, range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs) {
             Ok(()) => Ok(()),
@@ -160,7 +160,7 @@ fn too_many_attributes(range: PageRange, too_many: abi::TooManySvmAttributes) ->
 }
 
 /// Makes the call, with a buffer that has room for the attributes.
-#[inline]
+#[inline(always)]
 fn call(
     channel: &Channel,
     words: &mut [u64],

@@ -45,11 +45,14 @@ unsafe impl<T: Pod + Sync> Sync for Buffer<T> {}
 impl<T: Pod> Buffer<T> {
     /// `len` elements, all zero bytes. No page is touched yet.
     ///
+    /// Types that want to be aligned to more than 2 MiB do not compile.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] when `len` elements exceed `isize::MAX` bytes; the errno of `mmap`, notably `ENOMEM`
     /// when the addresses or the commit limit are exhausted.
     pub fn zeroed(len: usize) -> Result<Self> {
+        const { assert!(align_of::<T>() <= SIZE_2M as usize, "a buffer is aligned to 2 MiB, not to more") };
         let bytes = len
             .checked_mul(size_of::<T>())
             .filter(|&bytes| bytes <= isize::MAX as usize - 2 * SIZE_2M as usize);

@@ -32,20 +32,39 @@ pub use retry::Retry;
 
 /// A device that lives in this process and answers ioctls as a driver would.
 ///
-/// # Contract
+/// As in the kernel, changes to an argument reach the caller even when the answer is an error.
 ///
-/// `arg` is the argument buffer of the call, exactly as long as the request's size field says. Addresses *inside* it are
-/// those of the calling process; an implementation reads and writes them as the kernel would, that is, in a way that
-/// fails with `EFAULT` instead of faulting (`process_vm_readv` on itself), never by dereferencing.
+/// # Safety
 ///
-/// As in the kernel, changes to `arg` reach the caller even when the answer is an error.
-pub trait VirtualNode: Send + Sync + fmt::Debug {
+/// What this crate believes of a driver, it believes of a node. An implementation promises:
+///
+/// * It writes to the process's memory only where the argument of an [`ioctl`](Self::ioctl), or commands that were submitted
+///   through one, tell it to, and no more than the ABI of that ioctl says. It reads and writes as the kernel would, that
+///   is, in a way that fails with `EFAULT` instead of faulting (`process_vm_readv` on itself), never by dereferencing.
+/// * A descriptor that an answer holds (`anon_fd`, an exported sync object) was made for that answer and is given up to the caller.
+/// * Memory that it moves (migrates) holds the same bytes for every reader before, during and after.
+///
+/// Safe code can open a node, but not make it write anywhere:
+///
+/// ```compile_fail,E0133
+/// # use drm_pagemap::channel::VirtualNode;
+/// fn anywhere(node: &dyn VirtualNode, query: &mut [u8]) {
+///     let _ = node.ioctl(0xc028_6440, query); // an address is in there
+/// }
+/// ```
+pub unsafe trait VirtualNode: Send + Sync + fmt::Debug {
     /// Answers one ioctl.
     ///
     /// # Errors
     ///
     /// The errno that the driver would give.
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno>;
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Channel::call_sized`], through which calls are made: `arg` is as long as the request's size field says, and
+    /// every address in it, and in memory reachable from it, that the driver may write to is valid for such writes until the
+    /// driver is done with it.
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno>;
 
     /// Answers `mmap` of `len` bytes at `offset` of the device file: a descriptor and an offset into it to be mapped in the
     /// device's stead. The default has nothing to map.
@@ -198,7 +217,8 @@ impl Channel {
                 Ok(()) => return Ok(()),
                 Err(errno) => errno.into(),
             },
-            Endpoint::Virtual(node) => match node.ioctl(request, arg) {
+            // SAFETY: as above.
+            Endpoint::Virtual(node) => match unsafe { node.ioctl(request, arg) } {
                 Ok(()) => return Ok(()),
                 Err(errno) => errno,
             },
@@ -224,7 +244,8 @@ impl Channel {
         retry.go_on(name, errno, || match &self.endpoint {
             // SAFETY: our caller answers for the length and for addresses inside.
             Endpoint::File { fd, .. } => unsafe { raw::ioctl(fd.as_fd(), request, arg) }.map_err(Errno::from),
-            Endpoint::Virtual(node) => node.ioctl(request, arg),
+            // SAFETY: as above.
+            Endpoint::Virtual(node) => unsafe { node.ioctl(request, arg) },
         })
     }
 

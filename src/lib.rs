@@ -68,16 +68,20 @@ pub mod device;
 pub mod doctor;
 pub mod drm;
 pub mod error;
+pub mod events;
 pub mod gpu;
 pub mod kfd;
 pub mod location;
 pub mod mirror;
 pub mod outcome;
+mod own_memory;
 pub mod pagemap;
 mod populate;
 pub mod prefetcher;
 pub mod range;
 pub mod residency;
+#[cfg(feature = "serde")]
+pub mod serialize;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uapi;
@@ -88,6 +92,7 @@ pub use budget::Budget;
 pub use buffer::Buffer;
 pub use device::{Device, Driver};
 pub use error::{Errno, Error, ErrorKind, Result};
+pub use events::Events;
 pub use gpu::Gpu;
 pub use location::{Location, VramRegion};
 pub use mirror::Mirror;

@@ -11,23 +11,29 @@
 //! threads write. Letting GPU *code* run on a mirrored address space is the unsafe act: it can write anywhere the process can,
 //! with no regard for references. Whoever submits that code answers for it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::channel::ProcessGuard;
 use crate::device::Device;
 use crate::error::Result;
 use crate::range::PageRange;
+use crate::xe;
 
 mod advice;
+mod journal;
 mod observe;
+mod obstacles;
 mod prefetch;
 mod refusal;
 mod space;
 
 pub use advice::{Advice, Advise};
+pub(crate) use journal::{JournalReader, now};
+pub use journal::{Memory, Request, RequestKind, RequestResult};
 pub use prefetch::Prefetch;
 
 use advice::AdviceBook;
+use journal::Journal;
 use observe::Scratch;
 use space::Space;
 
@@ -44,18 +50,50 @@ pub struct Mirror {
     device: Device,
     owner: ProcessGuard,
     advice: AdviceBook,
+    journal: Arc<Journal>,
     scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Mirror {
     pub(crate) fn new(device: &Device) -> Result<Self> {
+        Self::over(Space::new(device)?, device)
+    }
+
+    /// Works in a VM that a runtime has made, or [adopted](xe::Vm::adopt), and has mirrored memory in
+    /// ([`xe::Vm::mirror_all`], [`xe::Vm::mirror`]). Nothing is bound or unbound here: addresses that the VM does not mirror stay
+    /// as they are, and a prefetch of them moves nothing, which the outcome says.
+    ///
+    /// Dropping the mirror drops `vm`: a VM that was created by it ends, one that was adopted does not.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver's query of memory regions; [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess).
+    pub fn of_vm(vm: xe::Vm) -> Result<Self> {
+        let device = Device::Xe(vm.device().clone());
+        Self::over(Space::of_vm(vm)?, &device)
+    }
+
+    fn over(space: Space, device: &Device) -> Result<Self> {
         Ok(Self {
-            space: Space::new(device)?,
+            space,
             device: device.clone(),
             owner: ProcessGuard::current()?,
             advice: AdviceBook::default(),
+            journal: Arc::default(),
             scratch: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The VM on xe, for queues and for what only xe has; `None` on KFD, where [`device`](Self::device) leads to the process.
+    #[must_use]
+    pub const fn vm(&self) -> Option<&xe::Vm> {
+        self.space.vm()
+    }
+
+    /// Starts remembering what is asked through this mirror.
+    pub(crate) fn journal(&self) -> Result<JournalReader> {
+        self.owner.check("Events::of")?;
+        Ok(JournalReader::new(self.journal.clone(), self.owner))
     }
 
     /// Prepares to move the pages of `data`, rounded outward to whole pages, to where the GPU or the CPU will use them.
@@ -112,7 +150,8 @@ impl Mirror {
     /// As [`Advise::apply`]; all other advice is taken back nevertheless.
     pub fn reset_advice(&self, range: PageRange) -> Result<()> {
         self.owner.check("Mirror::reset_advice")?;
-        self.advice.reset(&self.space, range)
+        let reset = || self.advice.reset(&self.space, range);
+        self.journal.note(RequestKind::Advice, range, None, reset, RequestResult::of_call)
     }
 
     /// The GPU's device.

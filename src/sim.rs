@@ -6,7 +6,7 @@
 pub mod kfd;
 mod machine;
 mod space;
-pub(crate) mod user_memory;
+mod user_memory;
 pub mod xe;
 
 pub use machine::Machine;

@@ -101,7 +101,9 @@ pub enum SvmAttribute {
     /// The GPU may access the range wherever it is. Populates and maps it at once, without XNACK.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_ACCESS_IN_PLACE")]
     AccessInPlace(GpuId) = abi::KFD_IOCTL_SVM_ATTR_ACCESS_IN_PLACE,
-    /// The GPU may not access the range. Kernels before 7 leave existing mappings in place.
+    /// The GPU may not access the range. Kernels before 7 leave existing mappings in place; later ones remove them, and where a
+    /// range has then no mapping left, **skip the rest of the call for it**: a prefetch beside this attribute is remembered, and
+    /// moves nothing. Prefetch in a call of its own.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_NO_ACCESS")]
     NoAccess(GpuId) = abi::KFD_IOCTL_SVM_ATTR_NO_ACCESS,
     /// Set these flags.

@@ -82,7 +82,8 @@ impl Process {
             doorbell: 0,
             written: 0,
         };
-        queue.doorbell = (arg.doorbell_offset % DOORBELL_SLICE) as usize;
+        // A multiple of 8, whatever was answered, since it is accessed as eight bytes.
+        queue.doorbell = ((arg.doorbell_offset % DOORBELL_SLICE) & !7) as usize;
         self.doorbells(gpu, arg.doorbell_offset - arg.doorbell_offset % DOORBELL_SLICE)?;
         Ok(queue)
     }
@@ -147,7 +148,7 @@ impl SdmaQueue {
         if let Some(doorbells) = self.process.gpu(CALL, self.gpu)?.doorbells.get() {
             // SAFETY: `doorbell` is below the length of the mapping, which lives as long as the process.
             let place = unsafe { doorbells.as_ptr().as_ptr().add(self.doorbell) };
-            // SAFETY: eight bytes inside the mapping, aligned to 8. The device reads them at any time, so they are accessed
+            // SAFETY: eight bytes inside the mapping, aligned to 8 (made so in `create_sdma_queue`). The device reads them at any time, so they are accessed
             // atomically.
             let doorbell = unsafe { AtomicU64::from_ptr(place.cast()) };
             doorbell.store(self.written, Ordering::Release);

@@ -86,8 +86,9 @@ impl Recorder {
     }
 }
 
-impl VirtualNode for Recorder {
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: every call is passed on to another node, or answered with an errno.
+unsafe impl VirtualNode for Recorder {
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         self.sent.lock().unwrap().push((request, arg.to_vec()));
         match *self.refuse.lock().unwrap() {
             Some((nr, errno)) if nr == crate::uapi::abi::request_nr(request) => Err(errno),

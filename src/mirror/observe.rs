@@ -7,6 +7,7 @@ use crate::range::{PageRange, SIZE_2M};
 use crate::residency::{Depth, Place, Residency, Scanner};
 use crate::vma::VmaMap;
 
+use super::obstacles::Obstacles;
 use super::refusal::classify;
 use super::space::{Space, Target};
 
@@ -73,10 +74,10 @@ impl Scratch {
             return Ok(Outcome::observed(tally.moved, tally.already, Vec::new()));
         }
         self.vmas.read(range)?;
-        let vram_full = space.vram_is_full(target);
+        let obstacles = Obstacles::of(space, target, &self.missing, tally.moved + tally.already);
         let mut refusals = Vec::new();
         for &missing in &self.missing {
-            classify(missing, &self.vmas, &self.after, target, vram_full, |refusal| {
+            classify(missing, &self.vmas, &self.after, target, obstacles, |refusal| {
                 push_merged(&mut refusals, refusal);
             });
         }

@@ -8,7 +8,8 @@ use crate::outcome::{Observe, Outcome};
 use crate::range::PageRange;
 
 use super::Mirror;
-use super::space::{Goal, PREFETCH, Space};
+use super::journal::{Memory, RequestKind, RequestResult};
+use super::space::{Goal, PREFETCH, Space, Target};
 
 /// A prefetch that is being described; [`run`](Self::run) makes it.
 #[derive(Clone, Debug)]
@@ -75,22 +76,33 @@ impl<'m> Prefetch<'m> {
 
     /// The driver's own objects know which process they belong to.
     fn run_unobserved(&self) -> Result<()> {
-        match self.to {
-            Goal::At(target) => self.mirror.space.prefetch(self.range, target),
-            other => other.refuse(),
-        }
+        let Goal::At(target) = self.to else { return self.to.refuse() };
+        self.note(target, || self.mirror.space.prefetch(self.range, target), RequestResult::of_call)
     }
 
     fn run_observed(self) -> Result<Outcome> {
-        let Self { mirror, range, to, observe } = self;
+        let mirror = self.mirror;
         mirror.owner.check(PREFETCH)?;
-        let Goal::At(target) = to else { return to.refuse() };
-        if range.is_empty() {
+        let Goal::At(target) = self.to else { return self.to.refuse() };
+        if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
-        let mut scratch = mirror.scratch()?;
-        let outcome = scratch.prefetch(&mirror.space, range, target, observe);
-        mirror.keep(scratch);
-        outcome
+        let observed = || {
+            let mut scratch = mirror.scratch()?;
+            let outcome = scratch.prefetch(&mirror.space, self.range, target, self.observe);
+            mirror.keep(scratch);
+            outcome
+        };
+        self.note(target, observed, RequestResult::of_outcome)
+    }
+
+    fn note<T>(
+        &self,
+        target: Target,
+        request: impl FnOnce() -> Result<T>,
+        result_of: impl FnOnce(&Result<T>) -> RequestResult,
+    ) -> Result<T> {
+        let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
+        self.mirror.journal.note(RequestKind::Prefetch, self.range, Some(memory), request, result_of)
     }
 }

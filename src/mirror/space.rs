@@ -80,14 +80,26 @@ impl Space {
             Device::Xe(device) => {
                 let vm = xe::Vm::create(device, xe::VmFlags::SVM)?;
                 vm.mirror_all()?;
-                let regions = device.memory_regions()?;
-                let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
-                Ok(Self::Xe { vm, one_region: vram.count() == 1 })
+                Self::of_vm(vm)
             }
             Device::Kfd(gpu) => {
                 gpu.acquire()?;
                 Ok(Self::Kfd(gpu.clone()))
             }
+        }
+    }
+
+    /// A VM in which memory is mirrored already.
+    pub(super) fn of_vm(vm: xe::Vm) -> Result<Self> {
+        let regions = vm.device().memory_regions()?;
+        let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
+        Ok(Self::Xe { one_region: vram.count() == 1, vm })
+    }
+
+    pub(super) const fn vm(&self) -> Option<&xe::Vm> {
+        match self {
+            Self::Xe { vm, .. } => Some(vm),
+            Self::Kfd(_) => None,
         }
     }
 
@@ -155,23 +167,6 @@ impl Space {
                     was.preferred.as_ref().map(|_| kfd::SvmAttribute::Preferred(preferred)),
                     was.granularity.map(|_| kfd::SvmAttribute::Granularity(granularity)),
                 )
-            }
-        }
-    }
-
-    /// Whether not even one block of 2 MiB is free in the target region, as far as the driver tells. An estimate, used to
-    /// explain, never to decide.
-    pub(super) fn vram_is_full(&self, target: Target) -> bool {
-        match (self, target) {
-            (_, Target::System) => false,
-            (Self::Xe { vm, .. }, Target::Vram(instance)) => vm
-                .device()
-                .memory_regions()
-                .ok()
-                .and_then(|regions| regions.into_iter().find(|region| region.instance == instance))
-                .is_some_and(|region| region.total.saturating_sub(region.used) < SIZE_2M),
-            (Self::Kfd(gpu), Target::Vram(_)) => {
-                gpu.process().available_memory(gpu.id()).is_ok_and(|available| available < SIZE_2M)
             }
         }
     }

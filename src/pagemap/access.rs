@@ -6,6 +6,7 @@ use super::space::{Space, closed, expect, failed};
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Errno, Error, Result};
+use crate::own_memory;
 use crate::range::PageRange;
 
 /// How often an access follows pages that change place under it.
@@ -59,7 +60,7 @@ impl Space {
             })?;
             let (device, system) = accessed(CALL, reply)?;
             let behind = device as usize..(device + system) as usize;
-            Ok((device, read_system(at + device, &mut piece[behind])))
+            Ok((device, own_memory::read(at + device, &mut piece[behind])))
         })
     }
 
@@ -82,7 +83,7 @@ impl Space {
             let (device, system) = accessed(CALL, reply)?;
             let behind = device as usize..(device + system) as usize;
             // SAFETY: the caller answers for the target.
-            let written = unsafe { write_system(at + device, &piece[behind]) };
+            let written = unsafe { own_memory::write(at + device, &piece[behind]) };
             Ok((device, written))
         })
     }
@@ -177,38 +178,4 @@ fn accessed(call: &'static str, reply: Reply) -> Result<(u64, u64)> {
         Reply::Failed(failure) => Err(failed(call, failure)),
         _ => Err(closed(call)),
     }
-}
-
-fn read_system(at: u64, into: &mut [u8]) -> Result<u64, Errno> {
-    if into.is_empty() {
-        return Ok(0);
-    }
-    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    let remote = libc::iovec { iov_base: at as *mut _, iov_len: into.len() };
-    // SAFETY: the kernel writes at most `into.len()` bytes to `into`, and checks the other address itself.
-    let got = unsafe { libc::process_vm_readv(own_pid(), &local, 1, &remote, 1, 0) };
-    u64::try_from(got).map_err(|_| last_errno())
-}
-
-/// # Safety
-///
-/// The bytes at `at` must be allowed to change.
-unsafe fn write_system(at: u64, from: &[u8]) -> Result<u64, Errno> {
-    if from.is_empty() {
-        return Ok(0);
-    }
-    let local = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
-    let remote = libc::iovec { iov_base: at as *mut _, iov_len: from.len() };
-    // SAFETY: the kernel reads `from.len()` bytes of `from`, and checks the other address itself; the caller answers for the
-    // bytes there.
-    let put = unsafe { libc::process_vm_writev(own_pid(), &local, 1, &remote, 1, 0) };
-    u64::try_from(put).map_err(|_| last_errno())
-}
-
-fn own_pid() -> libc::pid_t {
-    rustix::process::getpid().as_raw_nonzero().get()
-}
-
-fn last_errno() -> Errno {
-    Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }

@@ -24,9 +24,17 @@ pub struct Pfn(pub u64);
 ///
 /// An error ends the transfer. On the way in the pages go back to where they were. On the way out they stay with the device;
 /// a thread that touched one gets `SIGBUS`, as with the kernel's `VM_FAULT_SIGBUS`. A panic counts as `EIO`.
+///
+/// # Safety
+///
+/// Pages of any memory of the process may be handed to an allocation, and come back as its operations fill them. An
+/// implementation promises that [`copy_to_ram`](Self::copy_to_ram), where it answers `Ok`, writes to each page of `dst` the very
+/// bytes that the latest [`copy_to_devmem`](Self::copy_to_devmem) read from it, or what a device has written to the page since
+/// under the contract of GPU code; zeroes where it read a hole; and that both touch no other memory through the addresses they
+/// are given.
 #[doc(alias = "drm_pagemap_devmem_ops")]
 #[doc(alias = "devmem_release")]
-pub trait DevMemOps: Send + Sync + Debug {
+pub unsafe trait DevMemOps: Send + Sync + Debug {
     /// Numbers the pages of the allocation, in order. Must give the same answer every time: it is asked for each transfer.
     ///
     /// # Errors

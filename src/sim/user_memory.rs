@@ -1,70 +1,73 @@
-//! Memory of the calling process as a driver reaches it: with an error instead of a crash where nothing is mapped.
+//! Addresses in an ioctl's argument, as the driver follows them.
+
+use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 
 use crate::error::Errno;
+use crate::own_memory;
+use crate::pagemap::Space;
 
-/// Fills `to` from the process's memory at `from`.
-///
-/// # Errors
-///
-/// `EFAULT` when a part is not readable.
-pub(crate) fn copy_from_user(from: u64, to: &mut [u8]) -> Result<(), Errno> {
-    let local = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
-    let remote = libc::iovec { iov_base: from as usize as *mut libc::c_void, iov_len: to.len() };
-    // SAFETY: the kernel writes to `local`, which is the exclusive borrow `to`; it checks `remote` itself and answers
-    // EFAULT, or fewer bytes, where it is not readable.
-    let copied = unsafe { libc::process_vm_readv(own_pid(), &local, 1, &remote, 1, 0) };
-    finished(copied, to.len())
-}
+/// The right to write to the process's memory where the caller of an ioctl says. Whoever serves the ioctl has it, and whoever
+/// runs the commands that were submitted through it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriteAccess(());
 
-/// Writes `from` to the process's memory at `to`.
-///
-/// # Errors
-///
-/// `EFAULT` when a part is not writable.
-///
-/// # Safety
-///
-/// A driver writes where the caller of an ioctl tells it to; that caller answers for the memory there.
-pub(crate) unsafe fn copy_to_user(to: u64, from: &[u8]) -> Result<(), Errno> {
-    let local = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
-    let remote = libc::iovec { iov_base: to as usize as *mut libc::c_void, iov_len: from.len() };
-    // SAFETY: the kernel reads from `local`; it checks `remote` itself and answers EFAULT, or fewer bytes, where it is not
-    // writable. That what is there may be overwritten is the caller's promise.
-    let copied = unsafe { libc::process_vm_writev(own_pid(), &local, 1, &remote, 1, 0) };
-    finished(copied, from.len())
-}
-
-fn own_pid() -> libc::pid_t {
-    rustix::process::getpid().as_raw_nonzero().get()
-}
-
-fn finished(copied: isize, wanted: usize) -> Result<(), Errno> {
-    if usize::try_from(copied) == Ok(wanted) {
-        return Ok(());
+impl WriteAccess {
+    /// Given by the caller of an ioctl.
+    ///
+    /// # Safety
+    ///
+    /// The caller answers for every address in the argument, and in what it submits, that the driver or the device may write to:
+    /// the contract of [`VirtualNode::ioctl`](crate::channel::VirtualNode::ioctl).
+    pub(crate) const unsafe fn of_caller() -> Self {
+        Self(())
     }
-    if copied < 0 {
-        let errno = std::io::Error::last_os_error().raw_os_error();
-        return Err(errno.map_or(Errno::EFAULT, Errno::from_raw));
+
+    /// Copies `bytes` to `address`; `EFAULT` where that is not writable.
+    pub(crate) fn copy_to(self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        // SAFETY: `of_caller` was promised that what is at the address may be written.
+        match unsafe { own_memory::write(address, bytes) } {
+            Ok(written) if written == bytes.len() as u64 => Ok(()),
+            // Where the simulation may not see the kernel's own touches, a page in simulated VRAM looks unmapped to the kernel.
+            Ok(_) | Err(Errno::EFAULT) => {
+                // SAFETY: as above.
+                unsafe { space()?.device_write(address, bytes) }.map_err(|_| Errno::EFAULT)
+            }
+            Err(errno) => Err(errno),
+        }
     }
-    Err(Errno::EFAULT)
+
+    /// Writes one value.
+    pub(crate) fn write<T: NoUninit>(self, address: u64, value: &T) -> Result<(), Errno> {
+        self.copy_to(address, bytemuck::bytes_of(value))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_memory_is_copied_and_foreign_addresses_are_efault() {
-        let mut there = [1u8, 2, 3, 4];
-        let mut here = [0; 4];
-        copy_from_user(there.as_ptr() as u64, &mut here).unwrap();
-        assert_eq!(here, [1, 2, 3, 4]);
-        // SAFETY: `there` is ours to write.
-        unsafe { copy_to_user(there.as_mut_ptr() as u64, &[9, 8, 7, 6]) }.unwrap();
-        assert_eq!(std::hint::black_box(there), [9, 8, 7, 6]);
-        assert_eq!(copy_from_user(16, &mut here), Err(Errno::EFAULT));
-        let constant = "read-only".as_ptr() as u64;
-        // SAFETY: the kernel refuses to write read-only memory.
-        assert_eq!(unsafe { copy_to_user(constant, &[0]) }, Err(Errno::EFAULT));
+/// Copies `into.len()` bytes from `address`; `EFAULT` where that is not readable.
+pub(crate) fn copy_from(address: u64, into: &mut [u8]) -> Result<(), Errno> {
+    match own_memory::read(address, into) {
+        Ok(read) if read == into.len() as u64 => Ok(()),
+        // As in `copy_to`.
+        Ok(_) | Err(Errno::EFAULT) => space()?.device_read(address, into).map_err(|_| Errno::EFAULT),
+        Err(errno) => Err(errno),
     }
+}
+
+/// Reads one value.
+pub(crate) fn read<T: AnyBitPattern + NoUninit>(address: u64) -> Result<T, Errno> {
+    let mut value = <T as Zeroable>::zeroed();
+    copy_from(address, bytemuck::bytes_of_mut(&mut value))?;
+    Ok(value)
+}
+
+/// Reads `count` values; `ENOMEM` when they do not fit in memory.
+pub(crate) fn read_array<T: AnyBitPattern + NoUninit>(address: u64, count: usize) -> Result<Vec<T>, Errno> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    values.resize(count, <T as Zeroable>::zeroed());
+    copy_from(address, bytemuck::cast_slice_mut(&mut values))?;
+    Ok(values)
+}
+
+fn space() -> Result<Space, Errno> {
+    Space::of_process().map_err(|_| Errno::EFAULT)
 }

@@ -41,7 +41,6 @@ mod queue;
 mod ranges;
 mod sync;
 mod syncobj;
-mod user;
 mod vmas;
 mod wait;
 

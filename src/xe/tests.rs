@@ -25,8 +25,9 @@ struct Script {
     as_file_0: bool,
 }
 
-impl VirtualNode for Script {
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: it writes ids into the argument, and answers no call that makes a descriptor.
+unsafe impl VirtualNode for Script {
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         self.calls.lock().unwrap().push((request, arg.to_vec()));
         // Ids and handles are outputs at these places.
         match request {

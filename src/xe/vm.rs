@@ -143,10 +143,16 @@ impl Vm {
     /// The id is taken at its word: a wrong one makes calls fail with `EINVAL` or `ENOENT`, or act on another VM of the
     /// same open file.
     ///
+    /// # Safety
+    ///
+    /// The safe methods of a VM change what its addresses lead to: memory of the process after [`mirror`](Self::mirror),
+    /// nothing after [`unmap`](Self::unmap). Whoever submitted GPU programs to the VM promised something about the memory that
+    /// they write; the caller answers for it that this promise stays true, in the simplest case by being that code.
+    ///
     /// # Errors
     ///
     /// The errno of `mmap` where the page that tells a fork cannot be had.
-    pub fn adopt(device: &Device, vm_id: u32) -> Result<Self> {
+    pub unsafe fn adopt(device: &Device, vm_id: u32) -> Result<Self> {
         Ok(Self {
             device: device.clone(),
             id: vm_id,

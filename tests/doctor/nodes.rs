@@ -49,8 +49,9 @@ pub(crate) struct NamedNode {
     pub(crate) recorded: Recorded,
 }
 
-impl VirtualNode for NamedNode {
-    fn ioctl(&self, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: answers go where the argument says and no further; no descriptor is made.
+unsafe impl VirtualNode for NamedNode {
+    unsafe fn ioctl(&self, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
         self.recorded.lock().unwrap().push(format!("{} {request:#x}", self.driver));
         match (self.always, request) {
             (Some(errno), _) => Err(errno),
@@ -163,8 +164,9 @@ impl XeNode {
     }
 }
 
-impl VirtualNode for XeNode {
-    fn ioctl(&self, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: answers go where the argument says and no further; no descriptor is made.
+unsafe impl VirtualNode for XeNode {
+    unsafe fn ioctl(&self, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
         match request {
             drm::Version::REQUEST => version(bytes, "xe"),
             xe::DeviceQuery::REQUEST => self.query(bytes),
@@ -216,8 +218,9 @@ pub(crate) struct KfdNode {
     pub(crate) recorded: Recorded,
 }
 
-impl VirtualNode for KfdNode {
-    fn ioctl(&self, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: answers go where the argument says and no further; no descriptor is made.
+unsafe impl VirtualNode for KfdNode {
+    unsafe fn ioctl(&self, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
         const SVM: u32 = 0x20;
         if request & 0xff == SVM {
             let op = u32::from_le_bytes(bytes[16..20].try_into().unwrap());

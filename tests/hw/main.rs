@@ -10,23 +10,38 @@
 mod harness;
 
 mod advice;
+mod budget;
+mod causes;
+mod events;
 mod faults;
+mod gpu_store;
+mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
+mod prefetcher;
 mod pressure;
 mod simulated;
+mod story;
+mod verdict;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::run(&[
+    let common = [
         placement::TESTS,
         advice::TESTS,
+        events::TESTS,
         memory_kinds::TESTS,
+        causes::TESTS,
         pressure::TESTS,
+        budget::TESTS,
+        prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
-    ])
+        verdict::TESTS,
+        story::TESTS,
+    ];
+    harness::run(&[&common, kfd::TESTS].concat())
 }

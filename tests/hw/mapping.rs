@@ -76,6 +76,20 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Maps fresh memory over `part`, given in bytes from the start.
+    pub(crate) fn renew(&mut self, part: std::ops::Range<usize>) {
+        assert!(part.end <= self.len && !part.is_empty());
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+        let start = std::num::NonZero::new(self.start.as_ptr() as usize + part.start);
+        let len = std::num::NonZero::new(part.len()).expect("not empty");
+        // SAFETY: what is replaced lies inside the mapping, to which no reference exists while `&mut self` is held.
+        unsafe { nix::sys::mman::mmap_anonymous(start, len, protection, flags) }
+            .expect("own memory can be renewed");
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and no reference to it outlives the value.

@@ -3,9 +3,11 @@
 mod bench;
 mod child;
 mod command;
+mod diff;
 mod hmm;
 mod hwtest;
 mod lab;
+mod matrix;
 mod table;
 
 use anyhow::{Result, bail};
@@ -17,7 +19,9 @@ const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
 cargo xtask bench ...    what everything costs beside what a user would pick instead
+cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
+cargo xtask matrix ...   the table of what was tested where
 cargo xtask help         this text
 
 Each has --help.
@@ -52,9 +56,17 @@ fn run(mut parser: Parser) -> Result<i32> {
             child::catch_interrupts()?;
             bench::main(parser)
         }
+        "diff" => {
+            child::catch_interrupts()?;
+            diff::main(parser)
+        }
         "hmm" => {
             child::catch_interrupts()?;
             hmm::main(parser)
+        }
+        "matrix" => {
+            child::catch_interrupts()?;
+            matrix::main(parser)
         }
         "hwtest" => {
             child::catch_interrupts()?;

@@ -109,8 +109,9 @@ fn of_each_wrapper_on_the_wrong_file() {
         good: Mutex<Option<Channel>>,
         bad: Channel,
     }
-    impl VirtualNode for Switch {
-        fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+    // SAFETY: every call is passed on to another far end.
+    unsafe impl VirtualNode for Switch {
+        unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
             let good = self.good.lock().unwrap();
             let channel = good.as_ref().unwrap_or(&self.bad);
             // SAFETY: passes the caller's own bytes on.

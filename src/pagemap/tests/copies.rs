@@ -59,7 +59,8 @@ fn bytes_at(addr: DeviceAddr) -> *mut u8 {
     addr.addr() as *mut u8
 }
 
-impl DevMemOps for Block {
+// SAFETY: pages are kept in `Card::memory` as they were, and written back from there.
+unsafe impl DevMemOps for Block {
     fn populate_devmem_pfn(&self, pfns: &mut [Pfn]) -> Result<(), Errno> {
         if self.card.fail.lock().unwrap().pfns.strikes() {
             return Err(Errno::EIO);

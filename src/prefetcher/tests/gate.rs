@@ -108,8 +108,9 @@ impl Gate {
     }
 }
 
-impl VirtualNode for Gate {
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: every call is passed on to a simulated device.
+unsafe impl VirtualNode for Gate {
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         if request == VmBind::REQUEST {
             let bind: VmBind = bytemuck::pod_read_unaligned(arg);
             let op = bind.binds.as_inline();

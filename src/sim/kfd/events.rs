@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Errno;
 use crate::sim::kfd::Shared;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::kfd as abi;
 
 /// Numbers of events that are no signals start here.
@@ -80,7 +81,12 @@ impl Events {
     }
 
     /// `WAIT_EVENTS`.
-    pub(super) fn wait(&self, kfd: &Shared, arg: &mut abi::WaitEvents) -> Result<(), Errno> {
+    pub(super) fn wait(
+        &self,
+        kfd: &Shared,
+        arg: &mut abi::WaitEvents,
+        access: WriteAccess,
+    ) -> Result<(), Errno> {
         arg.wait_result = abi::KFD_IOC_WAIT_RESULT_FAIL;
         let mut asked = vec![abi::EventData::default(); arg.num_events as usize];
         kfd.memory.read(arg.events_ptr, bytemuck::cast_slice_mut(&mut asked))?;
@@ -112,7 +118,6 @@ impl Events {
             }
         }
         drop(all);
-        // SAFETY: the caller of the ioctl gives this array to be filled in.
-        unsafe { kfd.memory.write(arg.events_ptr, bytemuck::cast_slice(&asked)) }
+        kfd.memory.write(access, arg.events_ptr, bytemuck::cast_slice(&asked))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Errno;
 use crate::range::PageRange;
+use crate::sim::user_memory::WriteAccess;
 
 /// What a piece of memory is a mapping of, as far as the driver treats kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +85,5 @@ pub(super) trait Memory: Send + Sync + fmt::Debug {
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
 
     /// Writes as a GPU does, or as the kernel to a place that the caller of an ioctl names. `EFAULT` where that is not possible.
-    ///
-    /// # Safety
-    ///
-    /// Who named the address answers for the memory there: the caller of the ioctl, or of the queue's `submit`.
-    unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
+    fn write(&self, access: WriteAccess, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 }

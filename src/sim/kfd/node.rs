@@ -11,6 +11,7 @@ use crate::sim::kfd::events::Events;
 use crate::sim::kfd::objects::DOORBELL_SLICE;
 use crate::sim::kfd::process::State;
 use crate::sim::kfd::{Kfd, Shared, duplicate};
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_reads_argument, request_size, request_writes_argument};
 use crate::uapi::kfd as abi;
@@ -62,7 +63,7 @@ impl KfdNode {
         Ok(())
     }
 
-    fn handle(&self, call: &Call, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn handle(&self, call: &Call, buffer: &mut [u8], access: WriteAccess) -> Result<(), Errno> {
         let context = self.context();
         let kfd = self.kfd.shared();
         if WAITS_FOR_DEFERRED_WORK.contains(&call.request) {
@@ -90,11 +91,14 @@ impl KfdNode {
                 context.lock().acquire_vm(kfd, *arg, file)
             }),
             abi::AMDKFD_IOC_GET_PROCESS_APERTURES_NEW => {
-                with(buffer, |arg| apertures(kfd, &context.lock(), arg))
+                with(buffer, |arg| apertures(kfd, &context.lock(), arg, access))
             }
             abi::AMDKFD_IOC_AVAILABLE_MEMORY => with(buffer, |arg| context.lock().available_memory(kfd, arg)),
             abi::AMDKFD_IOC_SMI_EVENTS => with(buffer, |arg: &mut abi::SmiEvents| {
-                context.lock().known(arg.gpuid)?;
+                let mut state = context.lock();
+                state.known(arg.gpuid)?;
+                // What happened before is nothing for this log.
+                state.catch_up(kfd);
                 arg.anon_fd = kfd.smi.open(arg.gpuid)?;
                 kfd.wake_worker();
                 Ok(())
@@ -110,7 +114,7 @@ impl KfdNode {
                 with(buffer, |arg| context.lock().unmap_object(kfd, arg))
             }
             abi::AMDKFD_IOC_CREATE_QUEUE => with(buffer, |arg| {
-                context.lock().create_queue(arg)?;
+                context.lock().create_queue(arg, access)?;
                 kfd.wake_worker();
                 Ok(())
             }),
@@ -127,7 +131,7 @@ impl KfdNode {
             abi::AMDKFD_IOC_RESET_EVENT => {
                 with(buffer, |arg: &mut abi::ResetEvent| events(&context).set(arg.event_id, false))
             }
-            abi::AMDKFD_IOC_WAIT_EVENTS => with(buffer, |arg| events(&context).wait(kfd, arg)),
+            abi::AMDKFD_IOC_WAIT_EVENTS => with(buffer, |arg| events(&context).wait(kfd, arg, access)),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -138,8 +142,10 @@ fn events(context: &Context) -> Arc<Events> {
     context.lock().events.clone()
 }
 
-impl VirtualNode for KfdNode {
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: the process is written to only where arguments, and packets of queues made through them, say; descriptors in
+// answers are new and given up; doorbells are a shared memory file.
+unsafe impl VirtualNode for KfdNode {
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         let nr = request_nr(request);
         if nr < 1 || nr > last_number(self.kfd.config().kernel.minor) {
             return Err(Errno::ENOTTY);
@@ -155,7 +161,8 @@ impl VirtualNode for KfdNode {
         if call.request == abi::AMDKFD_IOC_SVM {
             check_attribute_count(self.kfd.shared(), &buffer, arg.len())?;
         }
-        let result = self.handle(call, &mut buffer);
+        // SAFETY: our own caller's promise, handed on.
+        let result = self.handle(call, &mut buffer, unsafe { WriteAccess::of_caller() });
         if request_writes_argument(call.request) {
             arg.copy_from_slice(&buffer[..arg.len()]);
         }
@@ -258,7 +265,12 @@ fn with<A: Pod>(buffer: &mut [u8], handle: impl FnOnce(&mut A) -> Result<(), Err
     result
 }
 
-fn apertures(kfd: &Shared, state: &State, arg: &mut abi::GetProcessAperturesNew) -> Result<(), Errno> {
+fn apertures(
+    kfd: &Shared,
+    state: &State,
+    arg: &mut abi::GetProcessAperturesNew,
+    access: WriteAccess,
+) -> Result<(), Errno> {
     let entries = state.apertures();
     if arg.num_of_nodes == 0 {
         arg.num_of_nodes = entries.len() as u32;
@@ -270,8 +282,5 @@ fn apertures(kfd: &Shared, state: &State, arg: &mut abi::GetProcessAperturesNew)
     }
     let filled = entries.len().min(arg.num_of_nodes as usize);
     arg.num_of_nodes = filled as u32;
-    // SAFETY: the caller of the ioctl gives this room for the entries it said.
-    unsafe {
-        kfd.memory.write(arg.kfd_process_device_apertures_ptr, bytemuck::cast_slice(&entries[..filled]))
-    }
+    kfd.memory.write(access, arg.kfd_process_device_apertures_ptr, bytemuck::cast_slice(&entries[..filled]))
 }

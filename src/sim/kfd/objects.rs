@@ -12,6 +12,7 @@ use crate::sim::kfd::Shared;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::process::State;
 use crate::sim::kfd::render::RenderFile;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::kfd as abi;
 
 /// Bytes of the doorbells of a process on one GPU.
@@ -53,11 +54,16 @@ impl Object {
     }
 
     /// Writes bytes at a GPU address inside the object.
-    pub(super) fn write(&self, kfd: &Shared, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    pub(super) fn write(
+        &self,
+        kfd: &Shared,
+        access: WriteAccess,
+        address: u64,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
         let offset = address - self.pages.start();
         match &self.backing {
-            // SAFETY: the process made this memory an object that the GPU may write.
-            Backing::User(start) => unsafe { kfd.memory.write(start + offset, bytes) },
+            Backing::User(start) => kfd.memory.write(access, start + offset, bytes),
             Backing::Own(fd) => match rustix::io::pwrite(&**fd, bytes, offset)? {
                 len if len == bytes.len() => Ok(()),
                 _ => Err(Errno::EFAULT),

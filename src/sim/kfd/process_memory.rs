@@ -10,6 +10,7 @@ use crate::pagemap::{Atomicity, Event, Events, MigrateOptions, Space, VramRegion
 use crate::range::{PageRange, SIZE_2M};
 use crate::sim::kfd::config::KfdConfig;
 use crate::sim::kfd::memory::{Change, Kind, Memory, Piece, Watch};
+use crate::sim::user_memory::WriteAccess;
 use crate::vma::{Vma, VmaKind, VmaMap};
 
 /// This process's address space, and one region of VRAM for each simulated device.
@@ -157,8 +158,8 @@ impl Memory for ProcessMemory {
         self.space.device_read(address, bytes).map_err(errno)
     }
 
-    unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        // SAFETY: the caller answers for the memory.
+    fn write(&self, _: WriteAccess, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        // SAFETY: who named the address answers for the memory there, as the right to write shows.
         unsafe { self.space.device_write(address, bytes) }.map_err(errno)
     }
 }

@@ -13,6 +13,7 @@ use crate::sim::kfd::objects::DOORBELL_SLICE;
 use crate::sim::kfd::process::State;
 use crate::sim::kfd::sdma::{Engine, Stop};
 use crate::sim::kfd::smi::Line;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::kfd as abi;
 
 /// Queues that a process can have.
@@ -33,6 +34,8 @@ pub(super) struct Queue {
     done: u64,
     /// Gone wrong; nothing more is done.
     halted: bool,
+    /// For what its packets write.
+    access: WriteAccess,
 }
 
 /// The queues of a process, and the doorbells of each GPU.
@@ -63,7 +66,11 @@ impl Queues {
 impl State {
     /// `CREATE_QUEUE`, in the kernel's order of checks. Only copy queues are simulated: a compute queue fails where the kernel
     /// looks at its buffers.
-    pub(super) fn create_queue(&mut self, arg: &mut abi::CreateQueue) -> Result<(), Errno> {
+    pub(super) fn create_queue(
+        &mut self,
+        arg: &mut abi::CreateQueue,
+        access: WriteAccess,
+    ) -> Result<(), Errno> {
         let is_user = |address: u64| address < USER_SPACE;
         if arg.queue_percentage & 0xff > abi::KFD_MAX_QUEUE_PERCENTAGE
             || arg.queue_priority > abi::KFD_MAX_QUEUE_PRIORITY
@@ -122,6 +129,7 @@ impl State {
             doorbell,
             done: 0,
             halted: false,
+            access,
         };
         self.queues.all.insert(arg.queue_id, queue);
         Ok(())
@@ -203,15 +211,21 @@ impl State {
         if until <= queue.done {
             return false;
         }
-        let mut engine =
-            Engine { state: self, kfd, gpu: queue.gpu, ring: queue.ring, ring_bytes: queue.ring_bytes };
+        let mut engine = Engine {
+            state: self,
+            kfd,
+            gpu: queue.gpu,
+            ring: queue.ring,
+            ring_bytes: queue.ring_bytes,
+            access: queue.access,
+        };
         let stop = engine.run(&mut queue.done, until);
         if stop == Stop::Halted {
             queue.halted = true;
         }
         let done = queue.done.to_ne_bytes();
         // The read pointer is in an object that the kernel keeps while the queue lives.
-        let _ = self.gpu_write(kfd, queue.gpu, queue.read_pointer, &done);
+        let _ = self.gpu_write(kfd, queue.gpu, queue.access, queue.read_pointer, &done);
         let progressed = self.queues.all.get(&id).is_some_and(|before| before.done != queue.done);
         self.queues.all.insert(id, queue);
         progressed
@@ -243,6 +257,7 @@ impl State {
         &mut self,
         kfd: &Shared,
         gpu: usize,
+        access: WriteAccess,
         address: u64,
         bytes: &[u8],
     ) -> Result<(), Errno> {
@@ -251,9 +266,8 @@ impl State {
             let piece = &bytes[part.clone()];
             self.make_accessible(kfd, gpu, at, true)?;
             match self.objects.at(gpu, at) {
-                Some(object) => object.write(kfd, at, piece)?,
-                // SAFETY: whoever submitted the packets answers for the memory that they name.
-                None => unsafe { kfd.memory.write(at, piece)? },
+                Some(object) => object.write(kfd, access, at, piece)?,
+                None => kfd.memory.write(access, at, piece)?,
             }
             at += part.len() as u64;
         }

@@ -9,6 +9,7 @@ use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use crate::channel::VirtualNode;
 use crate::error::Errno;
 use crate::sim::kfd::Kfd;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_type};
 use crate::uapi::drm;
@@ -52,7 +53,7 @@ impl RenderNode {
         Self { kfd, gpu, file }
     }
 
-    fn version(&self, arg: &mut [u8]) -> Result<(), Errno> {
+    fn version(&self, arg: &mut [u8], access: WriteAccess) -> Result<(), Errno> {
         let mut version: drm::Version = read(arg)?;
         (version.version_major, version.version_minor, version.version_patchlevel) = (3, 64, 0);
         for (text, address, len) in [
@@ -62,8 +63,7 @@ impl RenderNode {
         ] {
             let fits = (*len).min(text.len() as u64) as usize;
             if address != 0 && fits > 0 {
-                // SAFETY: the caller of the ioctl gives this room for the text.
-                unsafe { self.kfd.shared().memory.write(address, &text.as_bytes()[..fits])? };
+                self.kfd.shared().memory.write(access, address, &text.as_bytes()[..fits])?;
             }
             *len = text.len() as u64;
         }
@@ -81,13 +81,17 @@ impl RenderNode {
     }
 }
 
-impl VirtualNode for RenderNode {
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: the process is written to only where `DRM_IOCTL_VERSION` says; objects are shared memory files.
+unsafe impl VirtualNode for RenderNode {
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         if request_type(request) != b'd' {
             return Err(Errno::ENOTTY);
         }
         match request_nr(request) {
-            nr if nr == request_nr(drm::Version::REQUEST) => self.version(arg),
+            nr if nr == request_nr(drm::Version::REQUEST) => {
+                // SAFETY: our own caller's promise, handed on.
+                self.version(arg, unsafe { WriteAccess::of_caller() })
+            }
             nr if nr == request_nr(drm::GetCap::REQUEST) => Self::capability(arg),
             _ => Err(Errno::EINVAL),
         }

@@ -4,6 +4,7 @@ use crate::error::Errno;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::config::GcVersion;
 use crate::sim::kfd::process::State;
+use crate::sim::user_memory::WriteAccess;
 
 /// Why the engine stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(super) struct Engine<'a> {
     pub(super) gpu: usize,
     pub(super) ring: u64,
     pub(super) ring_bytes: u64,
+    pub(super) access: WriteAccess,
 }
 
 /// Bytes that are copied in one go.
@@ -118,7 +120,7 @@ impl Engine<'_> {
         while copied < bytes {
             let part = &mut buffer[..CHUNK.min((bytes - copied) as usize)];
             self.state.gpu_read(self.kfd, self.gpu, from + copied, part)?;
-            self.state.gpu_write(self.kfd, self.gpu, to + copied, part)?;
+            self.state.gpu_write(self.kfd, self.gpu, self.access, to + copied, part)?;
             copied += part.len() as u64;
         }
         Ok(())
@@ -129,7 +131,7 @@ impl Engine<'_> {
         let mut filled = 0;
         while filled < bytes {
             let part = &pattern[..CHUNK.min((bytes - filled) as usize)];
-            self.state.gpu_write(self.kfd, self.gpu, to + filled, part)?;
+            self.state.gpu_write(self.kfd, self.gpu, self.access, to + filled, part)?;
             filled += part.len() as u64;
         }
         Ok(())
@@ -139,7 +141,7 @@ impl Engine<'_> {
         if to % 4 != 0 {
             return Err(Errno::EINVAL);
         }
-        self.state.gpu_write(self.kfd, self.gpu, to, bytes)
+        self.state.gpu_write(self.kfd, self.gpu, self.access, to, bytes)
     }
 
     /// How many bytes one packet can copy or fill: 22 bits on the oldest engines, 30 on later ones.

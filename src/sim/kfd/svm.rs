@@ -9,6 +9,7 @@ use crate::sim::kfd::process::State;
 use crate::uapi::kfd as abi;
 
 pub(super) mod attributes;
+mod blocks;
 pub(super) mod carve;
 mod fault;
 mod map;
@@ -78,12 +79,14 @@ impl State {
         }
         let pages = self.valid_range(kfd, start, size)?;
         self.register(kfd, newly_registered(&self.ranges, pages))?;
+        let in_vram = self.ranges_in_vram(pages);
         let new = self.new_ranges(kfd);
         let carved = carve(&mut self.ranges, pages, &attributes, new)?;
         for &created in &carved.created {
             self.watch(kfd, created);
         }
         self.apply(kfd, &carved, &attributes);
+        self.follow_ranges(kfd, &in_vram);
         let update_mapping = any_changes_mappings(&attributes, self.xnack) && !carved.update.is_empty()
             || !self.xnack && !carved.remap.is_empty();
         let mut result = Ok(());

@@ -1,9 +1,9 @@
 //! `VM_QUERY_MEM_RANGE_ATTRS`.
 
 use super::node::XeNode;
-use super::user;
 use super::vmas::Vma;
 use crate::error::Errno;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::xe::{
     MemRangeAtomic, MemRangeAttr, MemRangePat, MemRangePreferredLoc, VmQueryMemRangeAttrs,
 };
@@ -12,7 +12,11 @@ const ELEMENT: u64 = size_of::<MemRangeAttr>() as u64;
 
 impl XeNode {
     /// `VM_QUERY_MEM_RANGE_ATTRS` (`xe_vm_query_vmas_attrs_ioctl`).
-    pub(super) fn query_attributes(&self, arg: &mut VmQueryMemRangeAttrs) -> Result<(), Errno> {
+    pub(super) fn query_attributes(
+        &self,
+        arg: &mut VmQueryMemRangeAttrs,
+        access: WriteAccess,
+    ) -> Result<(), Errno> {
         let counting = arg.num_mem_ranges == 0;
         let refused = if counting {
             arg.vector_of_mem_attr != 0 || arg.sizeof_mem_range_attr != 0
@@ -34,7 +38,7 @@ impl XeNode {
         if entries.len() > arg.num_mem_ranges as usize {
             return Err(Errno::ENOSPC);
         }
-        user::copy_to(arg.vector_of_mem_attr, bytemuck::cast_slice(&entries))?;
+        access.copy_to(arg.vector_of_mem_attr, bytemuck::cast_slice(&entries))?;
         arg.num_mem_ranges = entries.len() as u32;
         Ok(())
     }

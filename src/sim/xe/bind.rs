@@ -9,10 +9,10 @@ use super::node::XeNode;
 use super::object::{Object, Purge};
 use super::prefetch::Plan;
 use super::sync::{self, Completion, Fence, For, Parsed, lock};
-use super::user;
 use super::vmas::{Attributes, Backing, Vma};
 use crate::error::Errno;
 use crate::range::SIZE_64K;
+use crate::sim::user_memory::{self, WriteAccess};
 use crate::uapi::xe::*;
 
 /// What one ioctl has done so far.
@@ -29,7 +29,7 @@ struct Outcome {
 
 impl XeNode {
     /// `VM_BIND` (`xe_vm_bind_ioctl`).
-    pub(super) fn vm_bind(&self, arg: &mut VmBind) -> Result<(), Errno> {
+    pub(super) fn vm_bind(&self, arg: &mut VmBind, access: WriteAccess) -> Result<(), Errno> {
         let vm = self.vm(arg.vm_id).ok_or(Errno::EINVAL)?;
         let config = self.gpu.config();
         if arg.pad != 0 || arg.pad2 != 0 || arg.reserved != [0; 2] || arg.extensions != 0 {
@@ -62,7 +62,7 @@ impl XeNode {
         }
         let objects: Vec<Option<Arc<Object>>> =
             ops.iter().map(|op| self.bound_object(arg.vm_id, op)).collect::<Result<_, _>>()?;
-        let syncs = self.bind_syncs(&vm, arg)?;
+        let syncs = self.bind_syncs(&vm, arg, access)?;
         let mut outcome = Outcome::default();
         let before = ops.iter().any(|op| op.op != DRM_XE_VM_BIND_OP_PREFETCH).then(|| state.vmas.clone());
         let applied = ops
@@ -103,7 +103,7 @@ impl XeNode {
                 if u64::from(many) * size_of::<VmBindOp>() as u64 > i32::MAX as u64 {
                     return Err(Errno::ENOBUFS);
                 }
-                user::read_array(arg.binds.as_vector(), many as usize).map_err(|errno| match errno {
+                user_memory::read_array(arg.binds.as_vector(), many as usize).map_err(|errno| match errno {
                     Errno::ENOMEM => Errno::ENOBUFS,
                     other => other,
                 })
@@ -141,11 +141,12 @@ impl XeNode {
         Ok(Some(object))
     }
 
-    fn bind_syncs(&self, vm: &AddressSpace, arg: &VmBind) -> Result<Parsed, Errno> {
+    fn bind_syncs(&self, vm: &AddressSpace, arg: &VmBind, access: WriteAccess) -> Result<Parsed, Errno> {
         let purpose = For {
             long_running: vm.is_long_running(),
             user_fence_allowed: arg.num_binds != 0,
             cpu_address: true,
+            access,
         };
         sync::parse(arg.syncs, arg.num_syncs, purpose, |handle| self.syncobj(handle))
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::node::XeNode;
 use super::queue::{Job, Queue};
-use super::sync::lock;
+use super::sync::{Word, lock};
 use crate::error::Errno;
+use crate::sim::user_memory::WriteAccess;
 
 /// Opcode and length of the commands that are known, as `xe_mi_commands.h` has them.
 const NOOP: u32 = 0;
@@ -84,20 +85,20 @@ impl Queue {
 
     fn execute(&self, job: &Job) -> Result<(), Errno> {
         if let Some(batch) = job.batch {
-            self.commands(batch)?;
+            self.commands(batch, job.access)?;
         }
         let delay = self.vm.gpu.signaller.delay();
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
         // The ring stores the fence through the VM's own page tables, so it can fault like any other access.
-        if let Some((address, value)) = job.word {
-            self.vm.gpu_write(address & !7, &value.to_le_bytes(), self.tile)?;
+        if let Some(Word { address, value, access }) = job.word {
+            self.vm.gpu_write(access, address & !7, &value.to_le_bytes(), self.tile)?;
         }
         Ok(())
     }
 
-    fn commands(&self, batch: u64) -> Result<(), Errno> {
+    fn commands(&self, batch: u64, access: WriteAccess) -> Result<(), Errno> {
         let dword = |at: u64| self.vm.gpu_read_u32(batch.wrapping_add(4 * at), self.tile);
         // Addresses come as two dwords; the low two bits are not the address's.
         let address = |at: u64| -> Result<u64, Errno> {
@@ -111,25 +112,25 @@ impl Queue {
             at += match dword(at)? {
                 NOOP => 1,
                 STORE_DWORD => {
-                    self.vm.gpu_write(address(at + 1)?, &dword(at + 3)?.to_le_bytes(), self.tile)?;
+                    self.vm.gpu_write(access, address(at + 1)?, &dword(at + 3)?.to_le_bytes(), self.tile)?;
                     4
                 }
                 STORE_QWORD => {
                     let value = u64::from(dword(at + 3)?) | u64::from(dword(at + 4)?) << 32;
-                    self.vm.gpu_write(address(at + 1)? & !7, &value.to_le_bytes(), self.tile)?;
+                    self.vm.gpu_write(access, address(at + 1)? & !7, &value.to_le_bytes(), self.tile)?;
                     5
                 }
                 COPY_DWORD => {
                     let value = self.vm.gpu_read_u32(address(at + 3)?, self.tile)?;
-                    self.vm.gpu_write(address(at + 1)?, &value.to_le_bytes(), self.tile)?;
+                    self.vm.gpu_write(access, address(at + 1)?, &value.to_le_bytes(), self.tile)?;
                     5
                 }
                 ATOMIC_INCREMENT => {
-                    self.vm.gpu_add_u32(address(at + 1)?, 1, self.tile)?;
+                    self.vm.gpu_add_u32(access, address(at + 1)?, 1, self.tile)?;
                     3
                 }
                 ATOMIC_DECREMENT => {
-                    self.vm.gpu_add_u32(address(at + 1)?, u32::MAX, self.tile)?;
+                    self.vm.gpu_add_u32(access, address(at + 1)?, u32::MAX, self.tile)?;
                     3
                 }
                 FLUSH => 4,

@@ -9,6 +9,7 @@ use super::object::Object;
 use super::vmas::Backing;
 use crate::error::Errno;
 use crate::pagemap::DeviceAtomic;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::xe::{DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE};
 
 /// What an address leads to.
@@ -35,10 +36,16 @@ impl AddressSpace {
     }
 
     /// Writes bytes that lie in one page.
-    pub(super) fn gpu_write(&self, address: u64, bytes: &[u8], tile: u32) -> Result<(), Errno> {
+    pub(super) fn gpu_write(
+        &self,
+        _: WriteAccess,
+        address: u64,
+        bytes: &[u8],
+        tile: u32,
+    ) -> Result<(), Errno> {
         self.access(address, Access::Write, tile, |target| match target {
             Target::Process(at) => {
-                // SAFETY: the command was submitted by `ExecQueue::submit`, whose caller answers for what commands write.
+                // SAFETY: whoever submitted the command answers for what it writes, as the right to write shows.
                 unsafe { self.gpu.space()?.device_write(at, bytes) }.map_err(|error| errno_of(&error))
             }
             Target::Object(object, offset) => object.write(offset, bytes),
@@ -47,15 +54,21 @@ impl AddressSpace {
     }
 
     /// Adds to four bytes atomically.
-    pub(super) fn gpu_add_u32(&self, address: u64, value: u32, tile: u32) -> Result<(), Errno> {
+    pub(super) fn gpu_add_u32(
+        &self,
+        access: WriteAccess,
+        address: u64,
+        value: u32,
+        tile: u32,
+    ) -> Result<(), Errno> {
         self.access(address, Access::Atomic, tile, |target| match target {
-            Target::Process(at) => self.add_in_process(at, value),
+            Target::Process(at) => self.add_in_process(access, at, value),
             Target::Object(object, offset) => object.add(offset, value),
             Target::Nowhere => Ok(()),
         })
     }
 
-    fn add_in_process(&self, at: u64, value: u32) -> Result<(), Errno> {
+    fn add_in_process(&self, _: WriteAccess, at: u64, value: u32) -> Result<(), Errno> {
         let cpu = self.cpu()?;
         let movable = cpu.at(at)?.is_some_and(|vma| vma.anonymous);
         if movable {
@@ -66,7 +79,7 @@ impl AddressSpace {
         }
         // Memory of files and shared memory, which no device takes away.
         // SAFETY: the address is 4-aligned (commands drop the low bits) and was found mapped and writable when the fault was served;
-        // the caller of `ExecQueue::submit` keeps it mapped until the commands are done, and shares it through atomics only.
+        // whoever submitted the command keeps it mapped until it is done, and shares it through atomics only.
         let word = unsafe { std::sync::atomic::AtomicU32::from_ptr(at as *mut u32) };
         word.fetch_add(value, std::sync::atomic::Ordering::AcqRel);
         Ok(())

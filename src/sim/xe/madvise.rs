@@ -8,21 +8,21 @@ use super::gpu::Pagemap;
 use super::node::XeNode;
 use super::object::{Object, Purge};
 use super::sync::lock;
-use super::user;
 use super::vmas::{Backing, Vma};
 use crate::error::Errno;
 use crate::range::SIZE_4K;
+use crate::sim::user_memory::{self, WriteAccess};
 use crate::uapi::xe::*;
 use crate::xe::{Coherency, PatIndex};
 
 impl XeNode {
     /// `MADVISE` (`xe_vm_madvise_ioctl`).
-    pub(super) fn madvise(&self, arg: &mut Madvise) -> Result<(), Errno> {
+    pub(super) fn madvise(&self, arg: &mut Madvise, access: WriteAccess) -> Result<(), Errno> {
         let vm = self.vm(arg.vm_id).ok_or(Errno::EINVAL)?;
         self.check_madvise(arg)?;
         let purge = arg.value.as_purgeable();
         let purgeable = arg.attribute == DRM_XE_VMA_ATTR_PURGEABLE_STATE;
-        if purgeable && purge.retained_ptr != 0 && user::read::<u32>(purge.retained_ptr)? != 0 {
+        if purgeable && purge.retained_ptr != 0 && user_memory::read::<u32>(purge.retained_ptr)? != 0 {
             return Err(Errno::EINVAL);
         }
         vm.collect_garbage()?;
@@ -79,7 +79,7 @@ impl XeNode {
                 self.check_pat(&state, start, end, index)?;
                 state.vmas.update(start, end, |vma| vma.attributes.pat = index);
             }
-            _ => return self.purge(&state, start, end, purge),
+            _ => return self.purge(&state, start, end, purge, access),
         }
         // Page-table entries are zapped, so the next access faults and sees the new attributes.
         let ranges: Vec<u64> = state.ranges.starts_in(start, end).collect();
@@ -180,14 +180,21 @@ impl XeNode {
         if refused { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
-    fn purge(&self, state: &State, start: u64, end: u64, purge: MadvisePurgeable) -> Result<(), Errno> {
+    fn purge(
+        &self,
+        state: &State,
+        start: u64,
+        end: u64,
+        purge: MadvisePurgeable,
+        access: WriteAccess,
+    ) -> Result<(), Errno> {
         let mut retained = true;
         for vma in state.vmas.overlapping(start, end) {
             let Backing::Object { object, .. } = &vma.backing else { continue };
             retained &= set_purgeable(object, purge.val == DRM_XE_VMA_PURGEABLE_STATE_DONTNEED);
         }
         if purge.retained_ptr != 0 {
-            user::write(purge.retained_ptr, &u32::from(retained))?;
+            access.write(purge.retained_ptr, &u32::from(retained))?;
         }
         Ok(())
     }

@@ -11,9 +11,9 @@ use super::ids::Ids;
 use super::object::Object;
 use super::queue::Queue;
 use super::sync::{Syncobj, lock};
-use super::user;
 use crate::channel::VirtualNode;
 use crate::error::{Errno, Error, Result};
+use crate::sim::user_memory::{self, WriteAccess};
 use crate::uapi::IoctlArg;
 use crate::uapi::abi::{request_nr, request_reads_argument, request_type, request_writes_argument};
 use crate::uapi::drm::{GetCap, SetClientName, Version};
@@ -23,9 +23,6 @@ use crate::uapi::{drm, xe};
 const DRIVER: std::ops::Range<u8> = 0x40..0xa0;
 
 /// An open file.
-///
-/// Not public: its `ioctl` believes the addresses in an argument to be the caller's to hand out, which only
-/// [`Channel::call`](crate::channel::Channel::call) makes its callers promise.
 #[derive(Debug)]
 pub(super) struct XeNode {
     pub(super) gpu: Arc<XeGpu>,
@@ -104,7 +101,7 @@ impl XeNode {
         answer
     }
 
-    fn driver_ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+    fn driver_ioctl(&self, request: u32, arg: &mut [u8], access: WriteAccess) -> Result<(), Errno> {
         let nr = request_nr(request);
         if nr - DRIVER.start >= self.gpu.config().kernel.ioctls() {
             return Err(Errno::EINVAL);
@@ -113,72 +110,72 @@ impl XeNode {
             request_nr(A::REQUEST)
         }
         macro_rules! dispatch {
-            ($($arg:ident => $handler:ident,)*) => {
+            ($($arg:ident => $handler:ident($($access:ident)?),)*) => {
                 $(if nr == const { nr_of::<xe::$arg>() } {
-                    return Self::with::<xe::$arg>(request, arg, |arg| self.$handler(arg));
+                    return Self::with::<xe::$arg>(request, arg, |arg| self.$handler(arg $(, $access)?));
                 })*
             };
         }
         dispatch! {
-            DeviceQuery => device_query,
-            GemCreate => gem_create,
-            GemMmapOffset => gem_mmap_offset,
-            VmCreate => vm_create,
-            VmDestroy => vm_destroy,
-            VmBind => vm_bind,
-            ExecQueueCreate => exec_queue_create,
-            ExecQueueDestroy => exec_queue_destroy,
-            ExecQueueGetProperty => exec_queue_get_property,
-            Exec => exec,
-            WaitUserFence => wait_user_fence,
-            Madvise => madvise,
-            VmQueryMemRangeAttrs => query_attributes,
-            ExecQueueSetProperty => exec_queue_set_property,
-            VmGetProperty => vm_get_property,
+            DeviceQuery => device_query(access),
+            GemCreate => gem_create(),
+            GemMmapOffset => gem_mmap_offset(),
+            VmCreate => vm_create(),
+            VmDestroy => vm_destroy(),
+            VmBind => vm_bind(access),
+            ExecQueueCreate => exec_queue_create(),
+            ExecQueueDestroy => exec_queue_destroy(),
+            ExecQueueGetProperty => exec_queue_get_property(),
+            Exec => exec(access),
+            WaitUserFence => wait_user_fence(),
+            Madvise => madvise(access),
+            VmQueryMemRangeAttrs => query_attributes(access),
+            ExecQueueSetProperty => exec_queue_set_property(),
+            VmGetProperty => vm_get_property(access),
         }
         // OBSERVATION: performance streams, which need privileges that a simulated process has not.
         Err(Errno::EACCES)
     }
 
-    fn core_ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+    fn core_ioctl(&self, request: u32, arg: &mut [u8], access: WriteAccess) -> Result<(), Errno> {
         const fn nr_of<A: IoctlArg>() -> u8 {
             request_nr(A::REQUEST)
         }
         let nr = request_nr(request);
         macro_rules! dispatch {
-            ($($arg:ident => $handler:ident,)*) => {
+            ($($arg:ident => $handler:ident($($access:ident)?),)*) => {
                 $(if nr == const { nr_of::<drm::$arg>() } {
-                    return Self::with::<drm::$arg>(request, arg, |arg| self.$handler(arg));
+                    return Self::with::<drm::$arg>(request, arg, |arg| self.$handler(arg $(, $access)?));
                 })*
             };
         }
         dispatch! {
-            Version => version,
-            GetCap => get_cap,
-            GemClose => gem_close,
-            SetClientName => set_client_name,
-            SyncobjCreate => syncobj_create,
-            SyncobjDestroy => syncobj_destroy,
-            SyncobjHandleToFd => syncobj_to_fd,
-            SyncobjFdToHandle => syncobj_from_fd,
-            SyncobjWait => syncobj_wait,
-            SyncobjTimelineWait => syncobj_timeline_wait,
-            SyncobjReset => syncobj_reset,
-            SyncobjSignal => syncobj_signal,
-            SyncobjTimelineSignal => syncobj_timeline_signal,
-            SyncobjQuery => syncobj_query,
+            Version => version(access),
+            GetCap => get_cap(),
+            GemClose => gem_close(),
+            SetClientName => set_client_name(),
+            SyncobjCreate => syncobj_create(),
+            SyncobjDestroy => syncobj_destroy(),
+            SyncobjHandleToFd => syncobj_to_fd(),
+            SyncobjFdToHandle => syncobj_from_fd(),
+            SyncobjWait => syncobj_wait(),
+            SyncobjTimelineWait => syncobj_timeline_wait(),
+            SyncobjReset => syncobj_reset(),
+            SyncobjSignal => syncobj_signal(),
+            SyncobjTimelineSignal => syncobj_timeline_signal(),
+            SyncobjQuery => syncobj_query(access),
         }
         Err(Errno::EINVAL)
     }
 
     /// `DRM_IOCTL_VERSION` (`drm_version`): strings are cut to the room there is, lengths are told whole.
-    fn version(&self, arg: &mut Version) -> Result<(), Errno> {
+    fn version(&self, arg: &mut Version, access: WriteAccess) -> Result<(), Errno> {
         // The numbers are the same on every kernel.
         (arg.version_major, arg.version_minor, arg.version_patchlevel) = (1, 1, 0);
         let copy = |len: &mut u64, to: u64, text: &str| -> Result<(), Errno> {
             let room = usize::try_from(*len).unwrap_or(usize::MAX).min(text.len());
             *len = text.len() as u64;
-            if room != 0 && to != 0 { user::copy_to(to, &text.as_bytes()[..room]) } else { Ok(()) }
+            if room != 0 && to != 0 { access.copy_to(to, &text.as_bytes()[..room]) } else { Ok(()) }
         };
         copy(&mut arg.name_len, arg.name, "xe")?;
         copy(&mut arg.date_len, arg.date, "0")?;
@@ -199,13 +196,17 @@ impl XeNode {
         if arg.name_len > 64 {
             return Err(Errno::EINVAL);
         }
-        let name: Vec<u8> = user::read_array(arg.name, arg.name_len as usize)?;
+        let name: Vec<u8> = user_memory::read_array(arg.name, arg.name_len as usize)?;
         if name.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(Errno::EINVAL) }
     }
 }
 
-impl VirtualNode for XeNode {
-    fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+// SAFETY: the process is written to only where arguments, and commands submitted through them, say; descriptors in
+// answers are new and given up; what is mapped are shared memory files as long as their objects.
+unsafe impl VirtualNode for XeNode {
+    unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
+        // SAFETY: our own caller's promise, handed on.
+        let access = unsafe { WriteAccess::of_caller() };
         if self.gpu.is_wedged() {
             return Err(Errno::ECANCELED);
         }
@@ -216,9 +217,9 @@ impl VirtualNode for XeNode {
             return Err(Errno::ENOTTY);
         }
         if DRIVER.contains(&request_nr(request)) {
-            self.driver_ioctl(request, arg)
+            self.driver_ioctl(request, arg, access)
         } else {
-            self.core_ioctl(request, arg)
+            self.core_ioctl(request, arg, access)
         }
     }
 

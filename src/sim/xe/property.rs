@@ -2,13 +2,13 @@
 
 use super::address_space::State;
 use super::node::XeNode;
-use super::user;
 use crate::error::Errno;
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::xe::{DRM_XE_VM_GET_PROPERTY_FAULTS, MAX_FAULTS_SAVED_PER_VM, VmFault, VmGetProperty};
 
 impl XeNode {
     /// `VM_GET_PROPERTY` (`xe_vm_get_property_ioctl`).
-    pub(super) fn vm_get_property(&self, arg: &mut VmGetProperty) -> Result<(), Errno> {
+    pub(super) fn vm_get_property(&self, arg: &mut VmGetProperty, access: WriteAccess) -> Result<(), Errno> {
         if arg.reserved != [0; 3] || arg.extensions != 0 || arg.pad != 0 {
             return Err(Errno::EINVAL);
         }
@@ -26,7 +26,7 @@ impl XeNode {
         if wanted > element * state.faults.len() || wanted % element != 0 {
             return Err(Errno::EINVAL);
         }
-        user::copy_to(arg.data, bytemuck::cast_slice(&state.faults[..wanted / element]))
+        access.copy_to(arg.data, bytemuck::cast_slice(&state.faults[..wanted / element]))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::config::KernelVersion;
 use super::node::XeNode;
-use super::user;
 use crate::error::Errno;
 use crate::range::{SIZE_4K, SIZE_64K, page_size};
+use crate::sim::user_memory::WriteAccess;
 use crate::uapi::xe::*;
 
 impl XeNode {
     /// `DEVICE_QUERY` (`xe_query_ioctl`).
-    pub(super) fn device_query(&self, arg: &mut DeviceQuery) -> Result<(), Errno> {
+    pub(super) fn device_query(&self, arg: &mut DeviceQuery, access: WriteAccess) -> Result<(), Errno> {
         if arg.extensions != 0 || arg.reserved != [0; 2] || arg.query > DRM_XE_DEVICE_QUERY_EU_STALL {
             return Err(Errno::EINVAL);
         }
@@ -30,7 +30,7 @@ impl XeNode {
         if arg.size as usize != answer.len() {
             return Err(Errno::EINVAL);
         }
-        user::copy_to(arg.data, &answer).map_err(|errno| match arg.query {
+        access.copy_to(arg.data, &answer).map_err(|errno| match arg.query {
             DRM_XE_DEVICE_QUERY_MEM_REGIONS => Errno::ENOSPC,
             _ => errno,
         })

@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use super::address_space::{AddressSpace, next_serial};
 use super::config::KernelVersion;
 use super::node::XeNode;
-use super::sync::{Fence, lock};
-use super::user;
+use super::sync::{Fence, Word, lock};
 use crate::error::Errno;
+use crate::sim::user_memory::{self, WriteAccess};
 use crate::uapi::xe::*;
 
 /// Most unfinished jobs of a queue (`MAX_JOB_COUNT`).
@@ -24,8 +24,10 @@ const TIMESLICE_US: std::ops::RangeInclusive<u64> = 1..=10_000_000;
 pub(super) struct Job {
     pub(super) batch: Option<u64>,
     pub(super) after: Vec<Arc<Fence>>,
-    /// GPU address and value of the user fence.
-    pub(super) word: Option<(u64, u64)>,
+    /// The user fence, at a GPU address.
+    pub(super) word: Option<Word>,
+    /// For what the commands write.
+    pub(super) access: WriteAccess,
     pub(super) fence: Arc<Fence>,
 }
 
@@ -105,7 +107,7 @@ impl XeNode {
         if count == 0 || count > listed.len() + 1 {
             return Err(Errno::EINVAL);
         }
-        let instances: Vec<EngineClassInstance> = user::read_array(arg.instances, count)?;
+        let instances: Vec<EngineClassInstance> = user_memory::read_array(arg.instances, count)?;
         let first = instances[0];
         if !listed.iter().any(|engine| engine.gt_id == first.gt_id) {
             return Err(Errno::EINVAL);
@@ -188,7 +190,7 @@ impl XeNode {
     }
 
     /// `EXEC` (`xe_exec_ioctl`).
-    pub(super) fn exec(&self, arg: &mut Exec) -> Result<(), Errno> {
+    pub(super) fn exec(&self, arg: &mut Exec, access: WriteAccess) -> Result<(), Errno> {
         let config = self.gpu.config();
         let too_many = config.since(KernelVersion::V6_19) && arg.num_syncs > DRM_XE_MAX_SYNCS;
         if arg.extensions != 0 || arg.pad != [0; 3] || arg.reserved != [0; 2] || too_many {
@@ -205,7 +207,7 @@ impl XeNode {
             return Err(Errno::EAGAIN);
         }
         let long_running = queue.vm.is_long_running();
-        let purpose = super::sync::For { long_running, user_fence_allowed: true, cpu_address: false };
+        let purpose = super::sync::For { long_running, user_fence_allowed: true, cpu_address: false, access };
         let syncs = super::sync::parse(arg.syncs, arg.num_syncs, purpose, |handle| self.syncobj(handle))?;
         if arg.num_batch_buffer == 0 && long_running {
             return Ok(());
@@ -221,7 +223,7 @@ impl XeNode {
             }
         }
         let batch = (arg.num_batch_buffer == 1).then_some(arg.address);
-        queue.push(Job { batch, after: syncs.waits, word: syncs.word, fence })
+        queue.push(Job { batch, after: syncs.waits, word: syncs.word, access, fence })
     }
 }
 
@@ -232,11 +234,11 @@ fn check_extensions(mut address: u64) -> Result<(), Errno> {
             return Err(Errno::E2BIG);
         }
         count += 1;
-        let base: UserExtension = user::read(address)?;
+        let base: UserExtension = user_memory::read(address)?;
         if base.pad != 0 || base.name != DRM_XE_EXEC_QUEUE_EXTENSION_SET_PROPERTY {
             return Err(Errno::EINVAL);
         }
-        let set: ExtSetProperty = user::read(address)?;
+        let set: ExtSetProperty = user_memory::read(address)?;
         if set.pad != 0 {
             return Err(Errno::EINVAL);
         }

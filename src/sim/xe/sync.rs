@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::user;
 use crate::error::Errno;
+use crate::sim::user_memory::{self, WriteAccess};
 
 /// Locks a mutex whose data stay whole even if a holder panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,9 +83,16 @@ impl Syncobj {
 /// What an operation signals when it is complete.
 #[derive(Debug)]
 pub(super) struct Completion {
-    /// Word and value of a user fence.
-    pub(super) word: Option<(u64, u64)>,
+    pub(super) word: Option<Word>,
     pub(super) fence: Arc<Fence>,
+}
+
+/// A user fence: what is written where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) address: u64,
+    pub(super) value: u64,
+    pub(super) access: WriteAccess,
 }
 
 /// An operation whose effects are there, and whose completion is told when what it waits for has happened and everything earlier
@@ -177,9 +184,9 @@ impl Signaller {
             if !delay.is_zero() {
                 std::thread::sleep(delay);
             }
-            if let Some((address, value)) = word {
+            if let Some(Word { address, value, access }) = word {
                 // A page that is gone: the kernel warns and goes on, too.
-                let _ = user::write(address, &value);
+                let _ = access.write(address, &value);
             }
             fence.set();
             self.wake();
@@ -199,7 +206,7 @@ impl Signaller {
 pub(super) struct Parsed {
     pub(super) waits: Vec<Arc<Fence>>,
     pub(super) signals: Vec<(Arc<Syncobj>, u64)>,
-    pub(super) word: Option<(u64, u64)>,
+    pub(super) word: Option<Word>,
     pub(super) any_wait: bool,
 }
 
@@ -212,6 +219,8 @@ pub(super) struct For {
     pub(super) user_fence_allowed: bool,
     /// The word is a CPU address.
     pub(super) cpu_address: bool,
+    /// For writing the word.
+    pub(super) access: WriteAccess,
 }
 
 /// Reads and checks sync entries one by one (`xe_sync_entry_parse`).
@@ -228,7 +237,7 @@ pub(super) fn parse(
     let mut parsed = Parsed::default();
     let mut fences = 0;
     for at in 0..u64::from(count) {
-        let entry: SyncEntry = user::read(address.wrapping_add(at * size_of::<SyncEntry>() as u64))?;
+        let entry: SyncEntry = user_memory::read(address.wrapping_add(at * size_of::<SyncEntry>() as u64))?;
         if entry.flags & !DRM_XE_SYNC_FLAG_SIGNAL != 0 || entry.reserved != [0; 2] {
             return Err(Errno::EINVAL);
         }
@@ -262,9 +271,10 @@ pub(super) fn parse(
                     return Err(Errno::EINVAL);
                 }
                 if purpose.cpu_address {
-                    user::read::<u64>(entry.addr)?;
+                    user_memory::read::<u64>(entry.addr)?;
                 }
-                parsed.word = Some((entry.addr, entry.timeline_value));
+                parsed.word =
+                    Some(Word { address: entry.addr, value: entry.timeline_value, access: purpose.access });
                 fences += 1;
             }
             _ => return Err(Errno::EINVAL),

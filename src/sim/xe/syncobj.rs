@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::gpu::Inode;
 use super::node::XeNode;
 use super::sync::{Fence, Syncobj, lock};
-use super::user;
 use crate::error::Errno;
+use crate::sim::user_memory::{self, WriteAccess};
 use crate::uapi::drm::*;
 
 /// Exported sync objects by the inode of their descriptor.
@@ -79,7 +79,7 @@ impl XeNode {
         if count == 0 {
             return Err(Errno::EINVAL);
         }
-        let handles: Vec<u32> = user::read_array(handles, count as usize)?;
+        let handles: Vec<u32> = user_memory::read_array(handles, count as usize)?;
         handles.into_iter().map(|handle| self.syncobj(handle).ok_or(Errno::ENOENT)).collect()
     }
 
@@ -110,7 +110,7 @@ impl XeNode {
             return Err(Errno::EINVAL);
         }
         let syncobjs = self.named(arg.0.handles, arg.0.count_handles)?;
-        let points: Vec<u64> = user::read_array(arg.0.points, syncobjs.len())?;
+        let points: Vec<u64> = user_memory::read_array(arg.0.points, syncobjs.len())?;
         for (syncobj, point) in syncobjs.into_iter().zip(points) {
             let fence = Arc::new(Fence::default());
             syncobj.add_point(point, fence.clone());
@@ -119,14 +119,14 @@ impl XeNode {
         Ok(())
     }
 
-    pub(super) fn syncobj_query(&self, arg: &mut SyncobjQuery) -> Result<(), Errno> {
+    pub(super) fn syncobj_query(&self, arg: &mut SyncobjQuery, access: WriteAccess) -> Result<(), Errno> {
         if arg.0.flags & !DRM_SYNCOBJ_QUERY_FLAGS_LAST_SUBMITTED != 0 {
             return Err(Errno::EINVAL);
         }
         let submitted = arg.0.flags != 0;
         for (at, syncobj) in self.named(arg.0.handles, arg.0.count_handles)?.into_iter().enumerate() {
             let point = if submitted { syncobj.last_submitted() } else { syncobj.reached() };
-            user::write(arg.0.points + 8 * at as u64, &point)?;
+            access.write(arg.0.points + 8 * at as u64, &point)?;
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl XeNode {
             return Err(Errno::EINVAL);
         }
         let syncobjs = self.named(arg.handles, arg.count_handles)?;
-        let points: Vec<u64> = user::read_array(arg.points, syncobjs.len())?;
+        let points: Vec<u64> = user_memory::read_array(arg.points, syncobjs.len())?;
         let wanted = syncobjs.into_iter().zip(points).collect();
         arg.first_signaled = self.wait_for(wanted, arg.flags, arg.timeout_nsec)?;
         Ok(())

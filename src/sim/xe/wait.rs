@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::node::XeNode;
-use super::user;
 use crate::error::Errno;
+use crate::sim::user_memory;
 use crate::uapi::xe::*;
 
 /// One tick of the simulated kernel's clock (HZ = 250): what waits are counted in.
@@ -52,7 +52,7 @@ impl XeNode {
         };
         let answer = loop {
             let epoch = self.gpu.signaller.epoch();
-            let memory = match user::read::<u64>(arg.addr) {
+            let memory = match user_memory::read::<u64>(arg.addr) {
                 Ok(memory) => memory,
                 Err(errno) => break Err(errno),
             };

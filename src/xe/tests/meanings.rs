@@ -18,7 +18,8 @@ fn each(known: &[(Errno, ErrorKind)], call: impl Fn(&Vm) -> Result<()>) {
         (Errno::ENOMEM, ErrorKind::OutOfMemory),
     ];
     let script = Arc::new(Script::default());
-    let vm = Vm::adopt(&script.device(), 2).unwrap();
+    // SAFETY: the node runs no commands.
+    let vm = unsafe { Vm::adopt(&script.device(), 2) }.unwrap();
     for &(errno, kind) in known.iter().chain(&everywhere) {
         script.fail_with(errno);
         let error = call(&vm).unwrap_err();
@@ -131,7 +132,8 @@ fn creation() {
 fn execution() {
     use ErrorKind::*;
     let script = Arc::new(Script::default());
-    let vm = Vm::adopt(&script.device(), 2).unwrap();
+    // SAFETY: the node runs no commands.
+    let vm = unsafe { Vm::adopt(&script.device(), 2) }.unwrap();
     let copy = Engine { class: EngineClass::Copy, instance: 0, gt_id: 0 };
     let queue = ExecQueue::create(&vm, &[copy], QueueOptions::new()).unwrap();
     for (errno, kind) in [
@@ -183,7 +185,8 @@ fn meanings_of_a_call_can_be_told_apart() {
 #[test]
 fn a_fence_whose_fate_is_unknown_is_not_used_again() {
     let script = Arc::new(Script::default());
-    let vm = Vm::adopt(&script.device(), 2).unwrap();
+    // SAFETY: the node runs no commands.
+    let vm = unsafe { Vm::adopt(&script.device(), 2) }.unwrap();
     let mut fence = UserFence::new().unwrap();
     let before = fence.address();
     script.fail_with(Errno::EOPNOTSUPP);

@@ -22,7 +22,8 @@ fn every_wrapper_says_so() {
     not_drm(Device::from_channel(Channel::open("/dev/null".as_ref()).unwrap()));
     let word = std::sync::atomic::AtomicU64::new(0);
     not_drm(device.wait_user_fence(&word, Comparison::Equal, 1, 1, Timeout::Never, None));
-    let vm = Vm::adopt(&device, 1).unwrap();
+    // SAFETY: the file is no device.
+    let vm = unsafe { Vm::adopt(&device, 1) }.unwrap();
     not_drm(vm.mirror_all());
     not_drm(vm.unmap(range));
     not_drm(vm.unmap_to_mirror(range));

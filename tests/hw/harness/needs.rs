@@ -14,7 +14,7 @@ pub(crate) fn overcommitted(gpu: &Gpu) -> u64 {
 }
 
 /// What the kernel believes to be available without swapping.
-fn available_memory() -> u64 {
+pub(crate) fn available_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Kfd,
     /// The device is one of this process, whose faults a test can arrange.
     Simulated,
+    /// The device is none of this process, so that several processes can use it.
+    RealDevice,
     /// A prefetch can move pages into memory of the device.
     Vram,
     /// System memory for half as much again as there is VRAM, so that VRAM can be overcommitted.
@@ -50,6 +52,9 @@ impl Need {
             Self::Xe => (gpu.driver() != Driver::Xe).then(|| "for xe only".to_owned()),
             Self::Kfd => (gpu.driver() != Driver::Kfd).then(|| "for amdgpu only".to_owned()),
             Self::Simulated => (!gpu.is_simulated()).then(|| "needs a simulated device".to_owned()),
+            Self::RealDevice => gpu.is_simulated().then(|| {
+                "needs a device that several processes share; a simulated one lives in one".to_owned()
+            }),
             Self::Vram => gpu.svm().migration().err().map(ToString::to_string),
             Self::Overcommit => {
                 let needed = overcommitted(gpu) + SLACK;

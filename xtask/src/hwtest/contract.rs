@@ -9,7 +9,8 @@
 //! {"name":"xe0/placement/plain_vec","ground":"lab","driver":"xe","outcome":"passed","reason":"","ms":12}
 //! ```
 //!
-//! Names begin with the driver and the number of the GPU. `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
+//! Names begin with the driver and the number of the GPU, and with `-xnack` for a second pass over an AMD GPU whose processes
+//! may choose to have it retry page faults (`amdgpu0/...`, `amdgpu0-xnack/...`). `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
 //! needs more GPUs than there are says `needs a second device` as its reason, and is run again in a guest with two.
 //!
 //! A test that makes the driver complain in the kernel's log, on purpose, announces a part of that line (before or after
@@ -19,10 +20,20 @@
 //! {"expect_log":"Engine memory CAT error"}
 //! ```
 //!
+//! Each test says when it begins, and may hand over pictures, both as objects of one key:
+//!
+//! ```text
+//! {"begin":"xe0/placement/plain_vec"}
+//! {"picture":{"test":"xe0/placement/plain_vec","what":"after the prefetch","svg":"<svg ...>"}}
+//! ```
+//!
+//! `hw --devices` names the ground's devices, those that cannot be tested with the reason; `hw --describe` names the tests
+//! with what they need; `--device LABEL` keeps to one device; `--without FILE` leaves out the tests that the file names.
+//!
 //! Exit code 0: all that ran passed; 2: there is nothing to test; any other: something failed. A suite that ends
 //! otherwise than with 0 or 2 without having reported a failure counts as failed itself.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The reason for which a test is run again with two GPUs.
 pub(crate) const NEEDS_TWO_GPUS: &str = "needs a second device";
@@ -31,7 +42,7 @@ pub(crate) const NEEDS_TWO_GPUS: &str = "needs a second device";
 pub(crate) const NOTHING_TO_TEST: i32 = 2;
 
 /// How a test ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     Passed,
@@ -40,7 +51,7 @@ pub(crate) enum Outcome {
 }
 
 /// One test's result.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct TestResult {
     pub(crate) name: String,
     pub(crate) outcome: Outcome,
@@ -50,10 +61,20 @@ pub(crate) struct TestResult {
     pub(crate) ms: u64,
 }
 
+/// A picture that a test handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Picture {
+    pub(crate) test: String,
+    pub(crate) what: String,
+    pub(crate) svg: String,
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
     Expectation { expect_log: String },
+    Begin { begin: String },
+    Picture { picture: Picture },
     Result(TestResult),
 }
 
@@ -63,6 +84,9 @@ pub(crate) struct Collector {
     pending: Vec<u8>,
     pub(crate) results: Vec<TestResult>,
     pub(crate) expected_log: Vec<String>,
+    pub(crate) pictures: Vec<Picture>,
+    /// The test that has begun and not ended.
+    pub(crate) running: Option<String>,
     /// Lines that are not as agreed.
     pub(crate) unreadable: Vec<String>,
 }
@@ -90,7 +114,12 @@ impl Collector {
             return;
         }
         match serde_json::from_slice(line) {
-            Ok(Line::Result(result)) => self.results.push(result),
+            Ok(Line::Result(result)) => {
+                self.running = None;
+                self.results.push(result);
+            }
+            Ok(Line::Begin { begin }) => self.running = Some(begin),
+            Ok(Line::Picture { picture }) => self.pictures.push(picture),
             // An empty text would forgive everything.
             Ok(Line::Expectation { expect_log }) if !expect_log.trim().is_empty() => {
                 self.expected_log.push(expect_log)
@@ -129,5 +158,18 @@ mod tests {
         assert_eq!(collector.unreadable.len(), 2);
         collector.finish();
         assert_eq!(collector.unreadable.len(), 3);
+    }
+
+    #[test]
+    fn the_running_test_and_pictures_are_known() {
+        let mut collector = Collector::default();
+        collector.push(
+            b"{\"begin\":\"xe0/a\"}\n{\"picture\":{\"test\":\"xe0/a\",\"what\":\"w\",\"svg\":\"<svg/>\"}}\n",
+        );
+        assert_eq!(collector.running.as_deref(), Some("xe0/a"));
+        assert_eq!(collector.pictures[0].svg, "<svg/>");
+        collector.push(PASSED.as_bytes());
+        collector.push(b"\n");
+        assert_eq!((collector.running, collector.unreadable.len()), (None, 0));
     }
 }

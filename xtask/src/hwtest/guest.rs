@@ -60,7 +60,8 @@ impl Plan<'_> {
         })?;
         collector.finish();
         report.forgive(&collector.expected_log);
-        let mut trouble = super::unreadable(&collector);
+        let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
+        let mut trouble = Vec::new();
         let failed = collector.results.iter().any(|result| result.outcome == Outcome::Failed);
         let disorder: Vec<String> = report.programs.iter().filter_map(|end| disorder(end, failed)).collect();
         if !disorder.is_empty() {
@@ -72,8 +73,9 @@ impl Plan<'_> {
         if !report.is_sound() {
             trouble.push(format!("logs in {}", report.logs.display()));
         }
-        let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
-        Ok(Run { title, results: collector.results, trouble })
+        let mut run = Run { title, trouble, ..Run::default() };
+        run.take(collector);
+        Ok(run)
     }
 }
 

@@ -19,7 +19,7 @@ Guest:
   --kernel V            release or its beginning, as in `lab list` (default: the newest here)
   --kernel PATH --modules DIR
                         a kernel of your own: bootable image, and its /lib/modules/RELEASE
-  --gpu intel|amd|all   whose virtual GPU (default: intel)
+  --gpu intel|amd|all   whose virtual GPU (default: intel, for hwtest all)
   --gpus N              how many of each; 0 for none (default: 1)
   --profile K=V,...     settings of the virtual GPU
   --inject SPEC         faults of the virtual GPU on purpose; may be repeated

@@ -63,6 +63,7 @@ fn kernels_without_the_call_are_told_from_bad_arguments() {
     let old = Bench::at(KernelVersion::V6_17);
     refused(old.mirrored().range_attributes(pages(0, 1)), ErrorKind::Unsupported, Some(Errno::EINVAL));
     let new = Bench::new(Platform::Battlemage);
-    let stranger = Vm::adopt(&new.device, 9).unwrap();
+    // SAFETY: there is no such VM.
+    let stranger = unsafe { Vm::adopt(&new.device, 9) }.unwrap();
     refused(stranger.range_attributes(pages(0, 1)), ErrorKind::InvalidArgument, Some(Errno::EINVAL));
 }

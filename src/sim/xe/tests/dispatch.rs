@@ -108,7 +108,8 @@ fn objects_belong_to_an_open_file() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.vm();
     let other = Device::from_channel(bench.gpu.open().unwrap()).unwrap();
-    let stranger = Vm::adopt(&other, vm.id()).unwrap();
+    // SAFETY: nothing was submitted to the VM.
+    let stranger = unsafe { Vm::adopt(&other, vm.id()) }.unwrap();
     refused(stranger.mirror_all(), ErrorKind::InvalidArgument, Some(Errno::EINVAL));
     let _ = (DRM_IOCTL_XE_VM_CREATE, VmCreate::default());
 }

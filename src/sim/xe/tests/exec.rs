@@ -407,7 +407,8 @@ fn queues_are_checked() {
     refused(create(&[copy], high), ErrorKind::PermissionDenied, Some(Errno::EPERM));
     let forever = QueueOptions::new().timeslice_us(u64::MAX);
     refused(create(&[copy], forever), ErrorKind::InvalidArgument, Some(Errno::EINVAL));
-    let stranger = Vm::adopt(&bench.device, 50).unwrap();
+    // SAFETY: there is no such VM.
+    let stranger = unsafe { Vm::adopt(&bench.device, 50) }.unwrap();
     refused(
         ExecQueue::create(&stranger, &[copy], QueueOptions::new()),
         ErrorKind::NotFound,

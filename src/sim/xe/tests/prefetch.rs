@@ -53,7 +53,8 @@ fn nothing_mapped_is_nothing_to_do() {
 #[test]
 fn a_dead_vm_is_not_found() {
     let bench = Bench::new(Platform::Battlemage);
-    let vm = Vm::adopt(&bench.device, 5).unwrap();
+    // SAFETY: there is no such VM.
+    let vm = unsafe { Vm::adopt(&bench.device, 5) }.unwrap();
     refused(
         vm.prefetch(pages(0, 1), PrefetchTarget::System),
         ErrorKind::InvalidArgument,

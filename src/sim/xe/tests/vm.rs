@@ -80,12 +80,14 @@ fn dropping_destroys_and_adopting_does_not() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.vm();
     let id = vm.id();
-    let adopted = Vm::adopt(&bench.device, id).unwrap();
+    // SAFETY: nothing was submitted to the VM.
+    let adopted = unsafe { Vm::adopt(&bench.device, id) }.unwrap();
     adopted.mirror_all().unwrap();
     drop(adopted);
     assert_eq!(vm.faults().unwrap(), []);
     drop(vm);
-    let gone = Vm::adopt(&bench.device, id).unwrap();
+    // SAFETY: nothing was submitted to the VM.
+    let gone = unsafe { Vm::adopt(&bench.device, id) }.unwrap();
     refused(gone.faults(), ErrorKind::NotFound, Some(Errno::ENOENT));
 }
 

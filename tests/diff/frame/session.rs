@@ -1,0 +1,208 @@
+//! Many scripts: which, what came of them, and the report.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::compare::{Comparison, Mismatch, compare};
+use super::script::Script;
+use super::shrink::shrink;
+use super::step::Step;
+use super::worker::transcript;
+use super::{Model, Options, Side};
+
+/// Nothing differs that is not explained.
+const AGREES: u8 = 0;
+/// Something differs.
+const DIFFERS: u8 = 1;
+/// Nothing could be compared.
+const NOTHING: u8 = 2;
+
+/// How many runs a mismatch gets to show itself again.
+const AGAIN: usize = 2;
+
+/// A cause of mismatches, as far as it can be told from the outside.
+#[derive(Debug)]
+struct Found {
+    /// The scripts that showed it.
+    scripts: Vec<String>,
+    /// The shortest script.
+    steps: Vec<Step>,
+    mismatch: Mismatch,
+    /// It did not show itself in every run.
+    unsteady: bool,
+}
+
+struct Session<'a> {
+    model: &'a dyn Model,
+    options: &'a Options,
+    /// Where it is told which script is under way, for the case that the machine does not survive it.
+    under_way: Option<File>,
+    found: BTreeMap<String, Found>,
+    scripts: usize,
+    compared: usize,
+    explained: Vec<usize>,
+}
+
+/// Compares everything that the options ask for.
+pub(crate) fn run(model: &dyn Model, options: &Options) -> Result<ExitCode, String> {
+    if let Some(reason) = model.lacking() {
+        println!("nothing to compare: {reason}");
+        return Ok(NOTHING.into());
+    }
+    let mut session = Session {
+        model,
+        options,
+        under_way: std::env::var_os("HW_RESULTS")
+            .and_then(|path| File::options().append(true).create(true).open(path).ok()),
+        found: BTreeMap::new(),
+        scripts: 0,
+        compared: 0,
+        explained: vec![0; model.deviations().len()],
+    };
+    for path in &options.scripts {
+        session.script(&Script::read(path)?)?;
+    }
+    if options.corpus {
+        let corpus = model.corpus();
+        for seed in corpus.seeds {
+            session.script(&Script::of_seed(model, seed, corpus.steps))?;
+        }
+    }
+    for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
+        session.script(&Script::of_seed(model, seed, options.steps))?;
+    }
+    Ok(session.report().into())
+}
+
+impl Session<'_> {
+    fn script(&mut self, script: &Script) -> Result<(), String> {
+        if let Some(file) = &mut self.under_way {
+            let _ = writeln!(file, "{}", script.name);
+        }
+        let comparison = self.compare(&script.steps)?;
+        self.scripts += 1;
+        self.compared += comparison.compared;
+        if let Some(bad) = &comparison.bad {
+            return Err(format!("{}: {bad}", script.name));
+        }
+        for &deviation in &comparison.explained {
+            self.explained[deviation] += 1;
+        }
+        if self.options.verbose {
+            println!("# {}", script.name);
+            for (step, answer) in script.steps.iter().zip(&comparison.real.answers) {
+                println!("{step}\n    {answer}");
+            }
+        }
+        if let Some(mismatch) = comparison.mismatch {
+            self.differs(script, mismatch)?;
+        }
+        if self.scripts % 50 == 0 {
+            eprintln!("diff: {} scripts, {} steps, {}", self.scripts, self.compared, self.verdict());
+        }
+        Ok(())
+    }
+
+    fn compare(&self, steps: &[Step]) -> Result<Comparison, String> {
+        compare(self.model, steps).map_err(|error| format!("cannot run a worker: {error}"))
+    }
+
+    fn differs(&mut self, script: &Script, mismatch: Mismatch) -> Result<(), String> {
+        let kind = mismatch.kind();
+        if let Some(found) = self.found.get_mut(&kind) {
+            found.scripts.push(script.name.clone());
+            return Ok(());
+        }
+        println!("differs: {}: {kind}", script.name);
+        let mut shown = 0;
+        for _ in 0..AGAIN {
+            let again = self.compare(&script.steps)?.mismatch;
+            shown += usize::from(again.is_some_and(|again| again.at == mismatch.at && again.kind() == kind));
+        }
+        let mut found = Found {
+            scripts: vec![script.name.clone()],
+            steps: script.steps[..script.steps.len().min(mismatch.at + 1)].to_vec(),
+            mismatch,
+            unsteady: shown < AGAIN,
+        };
+        if shown > 0 {
+            self.shorten(&mut found)?;
+        }
+        print!("{}", describe(&found, self.model));
+        self.found.insert(kind, found);
+        Ok(())
+    }
+
+    fn shorten(&self, found: &mut Found) -> Result<(), String> {
+        let kind = found.mismatch.kind();
+        let mut last = None;
+        let mut broken = None;
+        found.steps =
+            shrink(&found.steps, self.options.tries, &mut |candidate| match self.compare(candidate) {
+                Ok(Comparison { bad: None, mismatch: Some(mismatch), .. }) if mismatch.kind() == kind => {
+                    last = Some(mismatch);
+                    true
+                }
+                Ok(_) => false,
+                Err(error) => {
+                    broken = Some(error);
+                    false
+                }
+            });
+        found.mismatch = last.unwrap_or_else(|| found.mismatch.clone());
+        broken.map_or(Ok(()), Err)
+    }
+
+    fn verdict(&self) -> String {
+        match self.found.len() {
+            0 => "no mismatch".to_owned(),
+            kinds => {
+                let scripts: usize = self.found.values().map(|found| found.scripts.len()).sum();
+                format!("{kinds} kinds of mismatch in {scripts} scripts")
+            }
+        }
+    }
+
+    fn report(&self) -> u8 {
+        println!("\n{} scripts, {} steps compared, {}", self.scripts, self.compared, self.verdict());
+        for found in self.found.values() {
+            print!("{}", describe(found, self.model));
+        }
+        for (deviation, times) in self.model.deviations().iter().zip(&self.explained) {
+            match times {
+                0 => println!("known deviation never met: {} ({})", deviation.name, deviation.why),
+                times => println!("known deviation met {times} times: {}", deviation.name),
+            }
+        }
+        match (self.scripts, self.found.len()) {
+            (0, _) => NOTHING,
+            (_, 0) => AGREES,
+            _ => DIFFERS,
+        }
+    }
+}
+
+/// A mismatch with its script and the answers to every step of it.
+fn describe(found: &Found, model: &dyn Model) -> String {
+    let steady = if found.unsteady { ", not in every run" } else { "" };
+    let mut text = format!("--- in {} scripts ({}){steady}\n", found.scripts.len(), few(&found.scripts));
+    let answers = transcript(model, Side::Real, &found.steps).map(|real| real.answers).unwrap_or_default();
+    for (number, step) in found.steps.iter().enumerate() {
+        text += &format!("{step}\n");
+        if number < found.mismatch.at {
+            text += &format!("#   {}\n", answers.get(number).map_or("?", String::as_str));
+        }
+    }
+    text + &format!("#   real: {}\n#   sim:  {}\n", found.mismatch.real, found.mismatch.sim)
+}
+
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text += ", ...";
+    }
+    text
+}

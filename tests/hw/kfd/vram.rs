@@ -1,0 +1,81 @@
+//! Memory in VRAM, used there by the GPU.
+
+use drm_pagemap::Buffer;
+use drm_pagemap::kfd::{Agreed, Granularity, SvmAttribute, SvmFlags};
+use drm_pagemap::range::{SIZE_2M, page_size};
+
+use super::bench::{Kfd, part};
+use crate::harness::{Context, Need, Test, TestResult};
+use crate::placement::{assert_intact, device_bytes, filled};
+
+pub(super) const TESTS: &[Test] = &[
+    Test { name: "kfd/KFDSVMRangeTest.BasicVramTest", needs: &[Need::Kfd, Need::Vram], run: basic_vram },
+    Test {
+        name: "kfd/KFDSVMRangeTest.SplitVramRangeTest",
+        needs: &[Need::Kfd, Need::Vram],
+        run: split_vram_range,
+    },
+    Test {
+        name: "kfd/vram/a_prefetch_is_repeated_by_later_attributes",
+        needs: &[Need::Kfd, Need::Vram],
+        run: sticky_prefetch,
+    },
+];
+
+fn basic_vram(context: &Context) -> TestResult {
+    let kfd = Kfd::of(context.gpu())?;
+    let (source, target) = (filled(SIZE_2M as usize)?, Buffer::<u64>::zeroed(SIZE_2M as usize / 8)?);
+    kfd.place(source.range())?;
+    kfd.place(target.range())?;
+    kfd.engine()?.copy(source.range().start(), target.range().start(), SIZE_2M)?;
+    assert_eq!(device_bytes(target.range())?, SIZE_2M, "the copy was made in VRAM");
+    assert_intact(&target);
+    assert_intact(&source);
+    Ok(())
+}
+
+fn split_vram_range(context: &Context) -> TestResult {
+    let kfd = Kfd::of(context.gpu())?;
+    let (source, target) = (filled(SIZE_2M as usize)?, Buffer::<u64>::zeroed(SIZE_2M as usize / 8)?);
+    let (from, page) = (source.range(), page_size());
+    kfd.place(from)?;
+    kfd.grant(target.range())?;
+    let middle = part(from, 100 * page, 56 * page);
+    kfd.set(
+        middle,
+        &[SvmAttribute::SetFlags(SvmFlags::GPU_READ_MOSTLY), SvmAttribute::Granularity(Granularity::PAGE)],
+    )?;
+    assert_eq!(kfd.attributes(middle)?.granularity, Granularity::PAGE);
+    assert_eq!(kfd.attributes(part(from, 0, 100 * page))?.granularity, Granularity::from_pages_log2(9));
+    let mut engine = kfd.engine()?;
+    engine.copy(from.start(), target.range().start(), from.len())?;
+    assert_intact(&target);
+    assert_eq!(device_bytes(from)?, from.len(), "a split moves nothing");
+    // A touch in the middle brings back one page, and the GPU goes on with all of them.
+    assert_eq!(
+        std::hint::black_box(&source)[(128 * page / 8) as usize],
+        crate::placement::word_at((128 * page / 8) as usize)
+    );
+    assert_eq!(device_bytes(from)?, from.len() - page);
+    engine.copy(from.start(), target.range().start(), from.len())?;
+    assert_intact(&target);
+    assert_intact(&source);
+    Ok(())
+}
+
+fn sticky_prefetch(context: &Context) -> TestResult {
+    let kfd = Kfd::of(context.gpu())?;
+    let data = filled(SIZE_2M as usize)?;
+    let range = data.range();
+    kfd.place(range)?;
+    assert_intact(&data);
+    assert_eq!(device_bytes(range)?, 0);
+    kfd.set(range, &[SvmAttribute::SetFlags(SvmFlags::GPU_READ_MOSTLY)])?;
+    assert_eq!(device_bytes(range)?, SIZE_2M, "the prefetch is still in force");
+    kfd.prefetch(range, drm_pagemap::kfd::Location::System)?;
+    assert_eq!(kfd.attributes(range)?.prefetch, Agreed::Uniform(drm_pagemap::kfd::Location::System));
+    kfd.set(range, &[SvmAttribute::ClearFlags(SvmFlags::GPU_READ_MOSTLY)])?;
+    assert_eq!(device_bytes(range)?, 0, "until one to system memory");
+    assert_intact(&data);
+    Ok(())
+}

@@ -51,22 +51,13 @@ impl Gpu {
         discover::system()
     }
 
-    /// A GPU of which the driver's own object is there already: a descriptor that a sandbox was handed, or one that a
-    /// runtime opened for itself.
-    ///
-    /// ```no_run
-    /// use drm_pagemap::channel::Channel;
-    /// use drm_pagemap::{Device, Gpu, xe};
-    ///
-    /// # fn handed_over() -> std::os::fd::OwnedFd { unimplemented!() }
-    /// let gpu = Gpu::from_device(Device::Xe(xe::Device::from_channel(Channel::from_fd(handed_over()))?))?;
-    /// # Ok::<(), drm_pagemap::Error>(())
-    /// ```
+    /// The GPU behind a runtime's own driver objects: an open render node of xe, or a GPU of a KFD process it has
+    /// [adopted](crate::kfd::Process::adopt). Asks the driver; creates nothing.
     ///
     /// # Errors
     ///
-    /// What the driver answers to questions about its memory and abilities.
-    pub fn from_device(device: Device) -> Result<Self> {
+    /// Those of the driver's queries; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when KFD's topology does not list the GPU.
+    pub fn of_device(device: Device) -> Result<Self> {
         Ok(Self {
             name: support::name(&device),
             regions: vram::regions(&device)?,

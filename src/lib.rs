@@ -32,10 +32,16 @@
 //! |---|---|---|
 //! | [`Gpu`], [`Mirror`], [`Buffer`], [`Outcome`] | alike on every driver | most programs |
 //! | [`residency`] | where pages are | everyone who wonders why it is slow |
+//! | [`events`] | what moves pages, and whether it was asked for | likewise |
+//! | [`doctor`] | what GPU shared virtual memory lacks on this machine, and the cure | users, support |
+//! | [`prefetcher`] | prefetches in the background: queue, priorities, cancellation, futures | runtimes, anything that must not wait |
+//! | [`budget`] | how much VRAM prefetches may take, and what happens to one that does not fit | likewise |
+//! | [`alloc`] | an allocator of memory that GPUs migrate well (feature `allocator-api2`) | runtimes, collections |
 //! | [`xe`], [`kfd`] | one type for each kernel object, one method for each ioctl | runtimes |
 //! | [`pagemap`] | `drm_pagemap` in userspace: the kernel header's traits, and an engine that moves pages | simulations, drivers in userspace |
 //! | [`channel`], [`uapi`], [`addr`], [`range`](mod@range), [`vma`] | ioctls, the ABI, addresses | whoever goes further down |
 //! | [`sim`] | simulated xe and KFD devices (feature `sim`, on by default) | tests |
+//! | [`serialize`] | `Serialize` for outcomes, residency, reports and events (feature `serde`) | tools |
 //!
 //! # The kernel's header, item by item
 //!
@@ -54,6 +60,26 @@
 //! Mirroring, prefetching, advising and querying never change a byte that the CPU can see, so they are safe on `&[T]`. Running
 //! GPU code on a mirrored address space is the unsafe act, since it can write anywhere the process can: that contract belongs to
 //! whoever submits the code.
+#![cfg_attr(
+    not(feature = "sim"),
+    doc = "",
+    doc = "[`sim`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/sim/index.html"
+)]
+#![cfg_attr(
+    not(feature = "sim"),
+    doc = "",
+    doc = "[`Gpu::simulated`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/struct.Gpu.html#method.simulated"
+)]
+#![cfg_attr(
+    not(feature = "allocator-api2"),
+    doc = "",
+    doc = "[`alloc`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/alloc/index.html"
+)]
+#![cfg_attr(
+    not(feature = "serde"),
+    doc = "",
+    doc = "[`serialize`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/serialize/index.html"
+)]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");

@@ -82,14 +82,14 @@ impl Setup {
         let device = xe::Device::from_channel(Channel::from_fd(null())).expect("the stand-in answers as xe");
         let vm = xe::Vm::create(&device, xe::VmFlags::SVM).expect("VM");
         vm.mirror_all().expect("mirror");
-        let gpu = Gpu::from_device(Device::Xe(device)).expect("GPU");
+        let gpu = Gpu::of_device(Device::Xe(device)).expect("GPU");
         let mirror = gpu.mirror().expect("mirror");
 
         let process = kfd::Process::open(Channel::from_fd(null())).expect("the stand-in answers as KFD");
         let id = GpuId::new(GPU_ID).expect("not 0");
         let nodes = Topology::read(&TopologySource::Tree(Arc::new(topology()))).expect("topology");
         let system = KfdSystem::new(process.clone(), nodes, vec![(id, Channel::from_fd(null()))]);
-        let kfd_gpu = Gpu::from_device(Device::Kfd(system.gpus()[0].clone())).expect("GPU");
+        let kfd_gpu = Gpu::of_device(Device::Kfd(system.gpus()[0].clone())).expect("GPU");
         let kfd_mirror = kfd_gpu.mirror().expect("mirror");
 
         let hsakmt = Hsakmt::load().map_err(|reason| println!("no-hsakmt {reason}")).ok();

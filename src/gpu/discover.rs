@@ -71,7 +71,7 @@ impl Discovery {
 
     pub(super) fn add(&mut self, device: Device) {
         let node = device.node();
-        match Gpu::from_device(device) {
+        match Gpu::of_device(device) {
             Ok(gpu) => self.gpus.push(gpu),
             Err(error) => self.pass_over(node, &error),
         }

@@ -147,7 +147,7 @@ fn xe_batches(recorder: &Recorder) {
 }
 
 fn xe_mirror(recorder: &Recorder) {
-    let gpu = Gpu::from_device(Device::Xe(xe_device())).unwrap();
+    let gpu = Gpu::of_device(Device::Xe(xe_device())).unwrap();
     let mirror = gpu.mirror().unwrap();
     for location in [gpu.vram(), Location::System] {
         costs(recorder, &[VmBind::REQUEST], 0, || {
@@ -166,7 +166,7 @@ fn kfd() -> (kfd::Process, Gpu) {
     let nodes = Topology::read(&TopologySource::Tree(Arc::new(topology()))).unwrap();
     let renders = vec![(gpu_id(), Channel::from_fd(null()))];
     let system = drm_pagemap::device::KfdSystem::new(process.clone(), nodes, renders);
-    let gpu = Gpu::from_device(Device::Kfd(system.gpus()[0].clone())).unwrap();
+    let gpu = Gpu::of_device(Device::Kfd(system.gpus()[0].clone())).unwrap();
     (process, gpu)
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod advice;
 mod budget;
 mod causes;
+mod doctor;
 mod events;
 mod faults;
 mod gpu_store;
@@ -24,7 +25,6 @@ mod prefetcher;
 mod pressure;
 mod simulated;
 mod story;
-mod verdict;
 
 use std::process::ExitCode;
 
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         placement::TESTS,
         advice::TESTS,
         events::TESTS,
+        doctor::TESTS,
         memory_kinds::TESTS,
         causes::TESTS,
         pressure::TESTS,
@@ -40,7 +41,6 @@ fn main() -> ExitCode {
         prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
-        verdict::TESTS,
         story::TESTS,
     ];
     harness::run(&[&common, kfd::TESTS].concat())

@@ -48,6 +48,11 @@ impl Context {
         &self.gpus[0]
     }
 
+    /// Whether the machine is one of the lab's, which are all alike.
+    pub(crate) fn is_lab(&self) -> bool {
+        self.ground == Ground::Lab
+    }
+
     /// A second device, for tests that need one.
     pub(crate) fn peer(&self) -> &Gpu {
         &self.gpus[1]

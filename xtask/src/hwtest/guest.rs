@@ -3,7 +3,7 @@
 use super::contract::{Collector, NEEDS_TWO_GPUS, NOTHING_TO_TEST, Outcome, TestResult};
 use super::summary::Run;
 use crate::lab::{
-    Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
+    Conditions, End, GuestFile, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
     add_program, boot, describe_end, spec,
 };
 use anyhow::Result;
@@ -47,6 +47,12 @@ impl Plan<'_> {
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
         // Tests of huge pages need some; the kernel finds them best while its memory is whole.
         spec.append.push("hugepages=8".into());
+        // How the kernel was built, where distributions put it.
+        let config = self.kernel.image.with_file_name("config");
+        if config.exists() {
+            let guest = format!("/boot/config-{}", self.kernel.release);
+            spec.files.push(GuestFile { host: config, guest });
+        }
         for arguments in arguments {
             let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
             add_program(&mut spec, self.workspace, &wanted, self.conditions)?;

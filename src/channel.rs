@@ -211,8 +211,8 @@ impl Channel {
     /// As [`call`](Self::call), and `arg` is as long as the request says.
     #[inline]
     unsafe fn send(&self, name: &'static str, request: u32, arg: &mut [u8], retry: Retry) -> Result<()> {
-        // SAFETY: our caller answers for the length and for addresses inside.
         let errno = match &self.endpoint {
+            // SAFETY: our caller answers for the length and for addresses inside.
             Endpoint::File { fd, .. } => match unsafe { raw::ioctl(fd.as_fd(), request, arg) } {
                 Ok(()) => return Ok(()),
                 Err(errno) => errno.into(),

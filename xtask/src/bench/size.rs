@@ -103,7 +103,7 @@ pub(super) fn measure(folder: &Path, results: &Path) -> Result<()> {
             wall,
             "15 s elapsed",
             SECONDS,
-            against(&cost.elapsed, &vec![SECONDS; ROUNDS]),
+            against(&cost.elapsed, &[SECONDS; ROUNDS]),
             None,
         )?;
         row(

@@ -56,7 +56,6 @@ impl Objects {
         renders: Vec<Channel>,
     ) -> Result<Self> {
         let process = kfd::Process::open(open()?)?;
-        process.exempt_gpus_without_svm(&topology);
         let ids = topology.svm_gpus().filter_map(|node| node.gpu_id());
         let renders: Vec<(GpuId, Channel)> = ids.zip(renders).collect();
         for (gpu, render) in &renders {

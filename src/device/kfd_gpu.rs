@@ -43,7 +43,6 @@ impl KfdSystem {
     /// Gives every GPU of the process its address space. All of them, because the kernel may map a range for any GPU of the
     /// process, and some kernels dereference NULL for one without an address space.
     fn acquire_all(&self) -> Result<()> {
-        self.process.exempt_gpus_without_svm(&self.topology);
         for (gpu, render) in &self.renders {
             self.process.acquire_vm(render, *gpu)?;
         }

@@ -5,7 +5,7 @@ use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::kfd::attributes::query;
 use crate::kfd::process::foreign;
 use crate::kfd::{GpuId, Process, RangeAttributes, SvmAttribute, Version};
-use crate::range::PageRange;
+use crate::range::{PageRange, page_size};
 use crate::uapi::kfd as abi;
 
 const CALL: &str = "AMDKFD_IOC_SVM";
@@ -29,7 +29,7 @@ impl Process {
     ///
     /// | errno | kind | meaning |
     /// |---|---|---|
-    /// | – | [`InvalidArgument`](ErrorKind::InvalidArgument) | a GPU of the process is not acquired; more than 2044 attributes; the range starts at address 0 |
+    /// | – | [`InvalidArgument`](ErrorKind::InvalidArgument) | a GPU of the process that supports SVM is not acquired; more than 2044 attributes; the range starts at address 0 |
     /// | – | [`NotFound`](ErrorKind::NotFound) | the process has no GPU |
     /// | `EINVAL` | [`InvalidArgument`](ErrorKind::InvalidArgument) | a GPU named is not one of the process or lacks SVM |
     /// | `EOVERFLOW` | [`InvalidArgument`](ErrorKind::InvalidArgument) | the range ends beyond the address space |
@@ -136,6 +136,27 @@ pub(super) fn probe(channel: &Channel) -> Result<()> {
         Ok(()) => Ok(()),
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(()),
         Err(error) => Err(explain(error)),
+    }
+}
+
+/// Whether a GPU of the process lacks SVM: the kernel looks at what attributes name (`EINVAL`) before it looks at addresses, of
+/// which these can never be mapped (`EFAULT`). Nothing is set either way.
+///
+/// Only for a process that has acquired some GPU: see the guard against kernel bugs at [`Process`].
+pub(super) fn lacks_svm(channel: &Channel, gpu: GpuId) -> Result<bool> {
+    /// In the kernel's half of the address space.
+    const NEVER_MAPPED: u64 = 0xffff_8000_0000_0000;
+    let nowhere = PageRange::new(NEVER_MAPPED, page_size()).map_err(Error::from)?;
+    let attribute = SvmAttribute::Preferred(Some(gpu.into())).to_abi();
+    let mut words = [0; abi::svm_words(1)];
+    let attributes = std::iter::once(attribute);
+    match call(channel, &mut words, nowhere, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attributes) {
+        Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(true),
+        Err(error) if matches!(error.errno(), Some(Errno::EFAULT | Errno::EOVERFLOW)) => Ok(false),
+        Err(error) => Err(explain(error)),
+        Ok(()) => Err(Error::new(ErrorKind::Other, CALL)
+            .over(nowhere)
+            .because("the kernel set attributes of its own addresses; it cannot be KFD as we know it")),
     }
 }
 

@@ -55,7 +55,7 @@ impl<'a> Attempt<'a> {
     pub(crate) fn start(tools: &Tools, spec: &'a Spec, folder: &Path, image: &Path) -> Result<Self> {
         let logs = log_folder(&tools.cache)?;
         let mut devices = Vec::new();
-        for gpus in &spec.gpus {
+        for gpus in spec.gpus.iter().filter(|gpus| gpus.count > 0) {
             let log = logs.join(format!("vgpu-{}.log", gpus.vendor));
             devices.push(Device::start(tools.vgpu()?, gpus, &spec.device, folder, &log)?);
         }

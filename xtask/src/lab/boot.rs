@@ -130,7 +130,7 @@ fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
     let modules = ModuleSet::load(&tools.cache, &spec.kernel, &drivers)?;
     let job = job(spec, &modules.names);
     let mut files = spec.files.clone();
-    for gpus in &spec.gpus {
+    for gpus in spec.gpus.iter().filter(|gpus| gpus.count > 0) {
         let firmware = folder.join(format!("firmware-{}", gpus.vendor));
         fs::create_dir_all(&firmware)?;
         device::write_firmware(tools.vgpu()?, gpus.vendor, &firmware)?;

@@ -276,7 +276,7 @@ fn run_command(mut parser: Parser) -> Result<i32> {
     let wanted = split_programs(&words)?;
     let workspace = Workspace::load()?;
     let gpus = guest.gpus();
-    let tools = session::tools(&guest, &workspace, !gpus.is_empty())?;
+    let tools = session::tools(&guest, &workspace, gpus.iter().any(|gpus| gpus.count > 0))?;
     let kernel = guest.kernel(&tools.cache)?;
     let accel = session::accelerator(&guest, &tools, &kernel)?;
     let mut spec = session::spec(&guest, kernel, accel, gpus);
@@ -373,7 +373,7 @@ fn shell_command(mut parser: Parser) -> Result<i32> {
     }
     let workspace = Workspace::load()?;
     let gpus = guest.gpus();
-    let tools = session::tools(&guest, &workspace, !gpus.is_empty())?;
+    let tools = session::tools(&guest, &workspace, gpus.iter().any(|gpus| gpus.count > 0))?;
     let kernel = guest.kernel(&tools.cache)?;
     let accel = session::accelerator(&guest, &tools, &kernel)?;
     let mut spec = session::spec(&guest, kernel, accel, gpus);

@@ -20,7 +20,7 @@ Guest:
   --kernel PATH --modules DIR
                         a kernel of your own: bootable image, and its /lib/modules/RELEASE
   --gpu intel|amd|all   whose virtual GPU (default: intel, for hwtest all)
-  --gpus N              how many of each; 0 for none (default: 1)
+  --gpus N              how many of each (default: 1); 0 for none, where --gpu still has its driver loaded
   --profile K=V,...     settings of the virtual GPU
   --inject SPEC         faults of the virtual GPU on purpose; may be repeated
   --trace FILE          record what the virtual GPU sees
@@ -45,6 +45,8 @@ pub(crate) struct GuestOptions {
     pub(crate) kernel: Option<String>,
     pub(crate) modules: Option<PathBuf>,
     pub(crate) vendors: Vec<Vendor>,
+    /// `--gpu` was there: the drivers are wanted also without a GPU.
+    pub(crate) vendors_named: bool,
     pub(crate) gpus: usize,
     pub(crate) profile: String,
     pub(crate) device: DeviceOptions,
@@ -67,6 +69,7 @@ impl Default for GuestOptions {
             kernel: None,
             modules: None,
             vendors: vec![Vendor::Intel],
+            vendors_named: false,
             gpus: 1,
             profile: String::new(),
             device: DeviceOptions::default(),
@@ -91,7 +94,10 @@ impl GuestOptions {
             "cache" => self.cache = Some(path(parser)?),
             "kernel" => self.kernel = Some(text(parser)?),
             "modules" => self.modules = Some(path(parser)?),
-            "gpu" => self.vendors = Vendor::parse_list(&text(parser)?)?,
+            "gpu" => {
+                self.vendors = Vendor::parse_list(&text(parser)?)?;
+                self.vendors_named = true;
+            }
             "gpus" => self.gpus = parser.value()?.parse()?,
             "profile" => self.profile = text(parser)?,
             "inject" => self.device.inject.push(text(parser)?),
@@ -136,9 +142,9 @@ impl GuestOptions {
         }
     }
 
-    /// The virtual GPUs the options ask for.
+    /// The drivers the options ask for, with their virtual GPUs, which may be none.
     pub(crate) fn gpus(&self) -> Vec<Gpus> {
-        let vendors = self.vendors.iter().filter(|_| self.gpus > 0);
+        let vendors = self.vendors.iter().filter(|_| self.gpus > 0 || self.vendors_named);
         vendors.map(|vendor| self.gpus_of(*vendor, self.gpus)).collect()
     }
 
@@ -241,6 +247,11 @@ mod tests {
         assert!(options.gpus().iter().all(|gpus| gpus.count == 2 && gpus.profile == "media=on"));
         assert_eq!(options.append, ["a", "b"]);
         assert!(parse(&["--gpus", "0"]).unwrap().gpus().is_empty());
+        let driver_only = parse(&["--gpus", "0", "--gpu", "amd"]).unwrap().gpus();
+        assert_eq!(
+            driver_only.iter().map(|gpus| (gpus.vendor, gpus.count)).collect::<Vec<_>>(),
+            [(Vendor::Amd, 0)]
+        );
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl fmt::Display for Vendor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gpus {
     pub(crate) vendor: Vendor,
+    /// With none, the driver is loaded all the same.
     pub(crate) count: usize,
     /// `KEY=VALUE,...` for the device model; empty for its default.
     pub(crate) profile: String,

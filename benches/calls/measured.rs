@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::hint::black_box;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -289,7 +289,7 @@ pub(crate) fn run(c: &str) {
 }
 
 /// Files for [`Driver::root`](crate::stand_in::Driver).
-pub(crate) fn write_topology(root: &PathBuf) -> std::io::Result<()> {
+pub(crate) fn write_topology(root: &Path) -> std::io::Result<()> {
     for (path, text) in topology() {
         let path = root.join(path);
         if let Some(folder) = path.parent() {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "shared by benchmarks, each of which uses a part")]
 
 use std::io::Write;
+use std::path::Path;
 
 /// Where the JSON lines go, if anywhere.
 pub(crate) const FILE: &str = "DRM_PAGEMAP_BENCH_OUT";
@@ -110,7 +111,7 @@ pub(crate) fn skipped(part: char, what: &str, reason: &str) {
 fn append(path: &std::ffi::OsStr, line: &serde_json::Value) {
     let file = std::fs::File::options().create(true).append(true).open(path);
     let written = file.and_then(|mut file| writeln!(file, "{line}"));
-    written.unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    written.unwrap_or_else(|error| panic!("cannot write {}: {error}", Path::new(path).display()));
 }
 
 /// Lower quartile, median, upper quartile.

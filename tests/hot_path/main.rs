@@ -176,7 +176,7 @@ fn gpu_id() -> GpuId {
 
 /// The request for this many attributes.
 fn svm(attributes: u32) -> u32 {
-    AMDKFD_IOC_SVM + (attributes * 8 << 16)
+    AMDKFD_IOC_SVM + ((attributes * 8) << 16)
 }
 
 fn kfd_set_attributes(recorder: &Recorder) {

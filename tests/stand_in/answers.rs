@@ -152,8 +152,8 @@ fn answer_version(memory: Memory, argument: u64, name: &str, major: i32) -> Resu
     let fault = |_: std::io::Error| Errno::EFAULT;
     let arg: Version = memory.read(argument).map_err(fault)?;
     let put = |text: &str, address: u64, room: u64| {
-        let bytes = text.as_bytes().iter().zip(address..address + room);
-        bytes.map(|(byte, at)| memory.write(at, byte)).collect::<Result<(), _>>().map_err(fault)
+        let mut bytes = text.as_bytes().iter().zip(address..address + room);
+        bytes.try_for_each(|(byte, at)| memory.write(at, byte)).map_err(fault)
     };
     let other = "0";
     put(name, arg.name, arg.name_len)?;

@@ -159,6 +159,7 @@ impl Events {
     ///
     /// Those of the driver's calls; [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess) in a forked child.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
+        self.journal.check("Events::next_event")?;
         if self.ready.is_empty() {
             self.gather()?;
         }

@@ -84,6 +84,12 @@ impl Mirror {
         })
     }
 
+    /// A second address space of the same kind, in which pages can be moved for this one. What is asked through it counts as asked
+    /// through this mirror.
+    pub(crate) fn helper(&self) -> Result<Self> {
+        Ok(Self { journal: self.journal.clone(), ..Self::new(&self.device)? })
+    }
+
     /// The VM on xe, for queues and for what only xe has; `None` on KFD, where [`device`](Self::device) leads to the process.
     #[must_use]
     pub const fn vm(&self) -> Option<&xe::Vm> {

@@ -252,6 +252,11 @@ impl JournalReader {
         Self { journal, owner, seen }
     }
 
+    /// Refuses a call made in a forked child.
+    pub(crate) fn check(&self, call: &'static str) -> Result<()> {
+        self.owner.check(call)
+    }
+
     /// Adds the requests that have ended since the last call, in the order they ended, and says whether some were forgotten before
     /// they were read.
     pub(crate) fn take_ended(&mut self, into: &mut Vec<Request>) -> bool {

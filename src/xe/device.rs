@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::errors::explain;
+use super::operation::Answers;
 use super::pat::PatTable;
-use super::probe::{Answers, Probe};
 use super::query;
 use super::query::{Engine, Gt, MemoryRegion};
 use crate::channel::Channel;
@@ -176,10 +176,9 @@ impl Device {
         &self.0.config
     }
 
-    /// What this kernel and device can do. Questions are asked when first needed and answered from memory afterwards.
-    #[must_use]
-    pub fn probe(&self) -> Probe<'_> {
-        Probe::new(self, &self.0.answers)
+    /// What the kernel has answered so far; asked by [`Probe`](super::Probe).
+    pub(super) fn answers(&self) -> &Answers {
+        &self.0.answers
     }
 
     /// The device's memory regions, system memory first (`DEVICE_QUERY`, `MEM_REGIONS`).

@@ -1,10 +1,10 @@
 //! Mirrors: GPU addresses that mean the same CPU addresses.
 
 use super::bind::{Bind, explain_bind};
+use super::operation::Operation;
 use super::pat::PatIndex;
-use super::probe::Operation;
 use super::sync::Syncs;
-use super::vm::{Vm, VmFlags};
+use super::vm::{ResolvedMirror, Vm, VmFlags};
 use crate::channel::Retry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PageRange;
@@ -72,13 +72,6 @@ impl MirrorOptions {
         };
         Ok(ResolvedMirror { flags, pat })
     }
-}
-
-/// [`MirrorOptions`] as this kernel and device take them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ResolvedMirror {
-    pub(super) flags: u32,
-    pub(super) pat: PatIndex,
 }
 
 impl Vm {

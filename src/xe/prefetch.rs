@@ -1,10 +1,10 @@
 //! Prefetch: fill in and migrate mirrored addresses now.
 
+use super::advice::{Advice, PreferredLocation};
 use super::device::Device;
 use super::errors::{Meaning, explain, means};
 use super::fence::UserFence;
-use super::madvise::{Advice, PreferredLocation};
-use super::probe::Operation;
+use super::operation::Operation;
 use super::vm::Vm;
 use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};

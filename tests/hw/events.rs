@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drm_pagemap::events::{
-    Event, Events, FaultReason, Memory, Migration, RequestKind, RequestResult, Source, Trigger, What,
+    Event, Events, FaultReason, Memory, Migration, Request, RequestKind, RequestResult, Source, Trigger, What,
 };
 use drm_pagemap::range::SIZE_2M;
-use drm_pagemap::{Buffer, Error, Mirror, PageRange};
+use drm_pagemap::{Buffer, Error, ErrorKind, Mirror, PageRange, Prefetcher};
 
 use crate::gpu_store::store_u32;
 use crate::harness::{Context, Need, Test, TestResult};
+use crate::lifetime::{assert_child_succeeded, in_child};
 use crate::placement::{assert_intact, filled};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -19,6 +20,12 @@ pub(crate) const TESTS: &[Test] = &[
         name: "events/each_reader_hears_everything",
         needs: &[Need::Vram],
         run: each_reader_hears_everything,
+    },
+    Test { name: "events/a_forked_child_is_refused", needs: &[], run: a_forked_child_is_refused },
+    Test {
+        name: "events/helpers_count_as_the_mirror",
+        needs: &[Need::Vram, Need::Xe],
+        run: helpers_count_as_the_mirror,
     },
     Test { name: "events/refused_requests_say_so", needs: &[], run: refused_requests_say_so },
     Test {
@@ -112,6 +119,37 @@ fn each_reader_hears_everything(context: &Context) -> TestResult {
     let _ = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
     assert_eq!(requests(&mut second)?, 1, "one reader less");
     assert_intact(&data);
+    Ok(())
+}
+
+fn a_forked_child_is_refused(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let mut events = Events::of(mirror.clone())?;
+    let data = filled(2 << 20)?;
+    let _ = mirror.prefetch(&data).to_system().run()?;
+    assert_child_succeeded(in_child(|| {
+        let foreign = |error: Error| error.kind() == ErrorKind::ForeignProcess;
+        events.next_event().is_err_and(foreign) && Events::of(mirror.clone()).is_err_and(foreign)
+    }));
+    assert!(events.next_event()?.is_some(), "the parent's goes on");
+    Ok(())
+}
+
+fn helpers_count_as_the_mirror(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let mut events = Events::of(mirror.clone())?;
+    let data = filled(4 << 20)?;
+    let builder = Prefetcher::builder(mirror.clone()).threads(2).chunk(SIZE_2M).helper_spaces(true);
+    let outcome = builder.build()?.prefetch(&data).to(context.gpu().vram()).submit()?.wait()?;
+    assert!(outcome.is_complete(), "{outcome}");
+    let moved: u64 = all(&mut events)?
+        .iter()
+        .map(|event| match event.what {
+            What::Request(Request { result: Some(RequestResult::Observed { moved, .. }), .. }) => moved,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(moved, outcome.moved());
     Ok(())
 }
 

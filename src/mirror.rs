@@ -42,6 +42,11 @@ use space::Space;
 /// Dropping it removes what it made: the VM on xe; on KFD, whose context lives as long as the process, nothing. Data in VRAM
 /// comes back on its own when touched.
 ///
+/// When the GPU is lost ([`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost): driver unbound, device pulled out), drop the
+/// mirror and every [`Gpu`](crate::Gpu) and [`Device`] of it *before* unmapping memory that it has used. The kernel's xe (seen with
+/// 7.3.4) still watches the addresses for as long as the file is open, and a `munmap` then makes it write to page
+/// tables that left with the device, which crashes the kernel's thread.
+///
 /// Belongs to the process that made it: in a forked child every call answers
 /// [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess).
 #[derive(Debug)]

@@ -70,6 +70,7 @@ impl Scratch {
                 tally = self.look(range, target)?;
             }
         }
+        space.check_alive(range)?;
         if self.missing.is_empty() {
             return Ok(Outcome::observed(tally.moved, tally.already, Vec::new()));
         }

@@ -60,7 +60,10 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument): no target was given.
     /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
     ///   target is memory of another GPU that this driver cannot prefetch to.
-    /// * [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost): the GPU was removed or is wedged. Data is intact in system memory.
+    /// * [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost): the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
+    ///   the driver gave it up in the middle of a copy (wedged), pages that were being copied may have lost their content:
+    ///   xe 7.3 answers success all the same, so an observed prefetch asks whether the device is still there.
+    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`].
     /// * [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess): the mirror was inherited over `fork`.
     /// * [`ErrorKind::MemoryKind`](crate::ErrorKind::MemoryKind), [`ErrorKind::NotMapped`](crate::ErrorKind::NotMapped): only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.

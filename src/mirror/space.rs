@@ -134,6 +134,22 @@ impl Space {
         }
     }
 
+    /// Finds out whether the device was lost during a prefetch that the driver called a success: xe answers 0 also when it
+    /// gave the device up while it copied, and what was on its way then is not what it was.
+    pub(super) fn check_alive(&self, range: PageRange) -> Result<()> {
+        match self {
+            Self::Xe { vm, .. } => vm.device().check_alive().map_err(|error| {
+                let lost = "the device was lost during the prefetch";
+                error
+                    .over(range)
+                    .because(lost)
+                    .hint_is("pages that were being copied may have lost their content: fill them anew; the kernel log says why")
+            }),
+            // Its failures come to light in the pages.
+            Self::Kfd(_) => Ok(()),
+        }
+    }
+
     /// Gives advice.
     pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
         match self {

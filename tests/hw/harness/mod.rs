@@ -5,15 +5,20 @@
 //! need, the case is reported as ignored with the reason, never as passed.
 
 mod case;
+mod driver_counters;
 mod ground;
+pub(crate) mod mailbox;
 mod needs;
 mod options;
 mod own_process;
 mod report;
+mod slot;
 mod watchdog;
 
 pub(crate) use case::{Context, Stop, Test, TestResult};
+pub(crate) use driver_counters::{Counts, DriverCounters};
 pub(crate) use needs::{Need, available_memory, overcommitted};
+pub(crate) use slot::Slot;
 
 use std::process::ExitCode;
 

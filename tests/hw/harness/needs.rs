@@ -4,6 +4,9 @@ use drm_pagemap::range::SIZE_2M;
 use drm_pagemap::xe::Operation;
 use drm_pagemap::{Device, Driver, Gpu};
 
+use super::driver_counters::DriverCounters;
+use super::mailbox::Mailbox;
+
 /// System memory left alone by tests that overcommit VRAM: page tables, the kernel's copies on the way.
 const SLACK: u64 = 512 << 20;
 
@@ -42,6 +45,10 @@ pub(crate) enum Need {
     KernelTouch,
     /// A second device.
     TwoGpus,
+    /// Trouble on purpose: a virtual device whose mailbox this process may use, or a simulated one.
+    Injection,
+    /// The driver counts what it moves, where this process may read it (debugfs).
+    DriverCounters,
 }
 
 impl Need {
@@ -75,6 +82,9 @@ impl Need {
             },
             Self::KernelTouch => (!gpu.kernel_can_touch_vram())
                 .then(|| "system calls cannot reach simulated VRAM without CAP_SYS_PTRACE".to_owned()),
+            Self::Injection if gpu.is_simulated() => None,
+            Self::Injection => Mailbox::of(gpu).err(),
+            Self::DriverCounters => DriverCounters::of(gpu).err(),
             Self::TwoGpus => (gpus.len() < 2).then(|| "needs a second device".to_owned()),
         }
     }

@@ -3,14 +3,20 @@
 use super::contract::{Collector, NEEDS_TWO_GPUS, NOTHING_TO_TEST, Outcome, TestResult};
 use super::summary::Run;
 use crate::lab::{
-    Conditions, End, GuestFile, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
-    add_program, boot, describe_end, spec,
+    Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
+    add_program, boot, describe_end, describe_unknown, spec,
 };
 use anyhow::Result;
 use std::collections::VecDeque;
 
 /// Lines of the suite's output that are shown when it did not end in order.
 const SHOWN_LINES: usize = 30;
+
+/// Memory of each virtual GPU, unless `--profile` says otherwise: little, so that tests can fill it.
+const SUITE_VRAM: &str = "256M";
+
+/// Memory of the guest, for half as much again as there is VRAM, beside the kernel and the suite.
+const SUITE_MEMORY_MIB: u32 = 1536;
 
 /// One vendor's GPUs on one kernel.
 pub(crate) struct Plan<'a> {
@@ -43,16 +49,12 @@ impl Plan<'_> {
     /// One boot that runs the suite once for each set of arguments.
     fn boot(&self, gpus: usize, arguments: &[Vec<String>]) -> Result<Run> {
         let accel = accelerator(self.options, self.tools, self.kernel)?;
-        let gpus = self.options.gpus_of(self.vendor, gpus);
+        let mut gpus = self.options.gpus_of(self.vendor, gpus);
+        gpus.prefer("vram", SUITE_VRAM);
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
+        spec.memory_mib.get_or_insert(SUITE_MEMORY_MIB.max(self.vendor.memory_mib()));
         // Tests of huge pages need some; the kernel finds them best while its memory is whole.
         spec.append.push("hugepages=8".into());
-        // How the kernel was built, where distributions put it.
-        let config = self.kernel.image.with_file_name("config");
-        if config.exists() {
-            let guest = format!("/boot/config-{}", self.kernel.release);
-            spec.files.push(GuestFile { host: config, guest });
-        }
         for arguments in arguments {
             let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
             add_program(&mut spec, self.workspace, &wanted, self.conditions)?;
@@ -65,6 +67,7 @@ impl Plan<'_> {
             _ => {}
         })?;
         collector.finish();
+        eprint!("{}", describe_unknown(&report));
         report.forgive(&collector.expected_log);
         let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
         let mut trouble = Vec::new();

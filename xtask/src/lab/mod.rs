@@ -33,6 +33,7 @@ pub(crate) use module::Tree as ModuleTree;
 pub(crate) use options::{GuestOptions, HELP as OPTIONS_HELP, path, seconds, text, unexpected};
 pub(crate) use programs::{Kind, Target, Workspace};
 pub(crate) use session::{
-    Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, spec, tools,
+    Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, describe_unknown, spec,
+    tools,
 };
 pub(crate) use vendor::Vendor;

@@ -36,7 +36,7 @@ impl Obstacles {
                     ..none
                 })
             }
-            (Space::Kfd(gpu), Target::Vram(_)) => {
+            (Space::Kfd { gpu, .. }, Target::Vram(_)) => {
                 let unlinked_gpu = missing.iter().take(ASKED).any(|&range| has_unlinked_gpu(gpu, range));
                 Self { vram_full: is_full(gpu, there), unlinked_gpu, ..none }
             }

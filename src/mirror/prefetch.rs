@@ -2,14 +2,16 @@
 
 use std::borrow::Borrow;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::location::Location;
 use crate::outcome::{Observe, Outcome};
 use crate::range::PageRange;
 
 use super::Mirror;
 use super::journal::{Memory, RequestKind, RequestResult};
-use super::space::{Goal, PREFETCH, Space, Target};
+use super::space::{Goal, Space, Target};
+
+const PREFETCH: &str = "Mirror::prefetch";
 
 /// A prefetch that is being described; [`run`](Self::run) makes it.
 #[derive(Clone, Debug)]
@@ -57,17 +59,18 @@ impl<'m> Prefetch<'m> {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument): no target was given.
-    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
+    /// * [`ErrorKind::InvalidArgument`]: no target was given.
+    /// * [`ErrorKind::Unsupported`]: the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
     ///   target is memory of another GPU that this driver cannot prefetch to.
-    /// * [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost): the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
+    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
     ///   the driver gave it up in the middle of a copy (wedged), pages that were being copied may have lost their content:
     ///   xe 7.3 answers success all the same, so an observed prefetch asks whether the device is still there.
-    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`].
-    /// * [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess): the mirror was inherited over `fork`.
-    /// * [`ErrorKind::MemoryKind`](crate::ErrorKind::MemoryKind), [`ErrorKind::NotMapped`](crate::ErrorKind::NotMapped): only with [`Observe::Nothing`], where the driver refuses the whole
+    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`]. On amdgpu also when the driver
+    ///   has reset the GPU since the mirror was made: see [When a GPU is reset](crate::mirror#when-a-gpu-is-reset).
+    /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
+    /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.
-    /// * [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory), [`ErrorKind::TryAgain`](crate::ErrorKind::TryAgain): as the kernel says.
+    /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`]: as the kernel says.
     #[inline]
     pub fn run(self) -> Result<Outcome> {
         if self.observe == Observe::Nothing && !self.range.is_empty() {
@@ -79,14 +82,14 @@ impl<'m> Prefetch<'m> {
 
     /// The driver's own objects know which process they belong to.
     fn run_unobserved(&self) -> Result<()> {
-        let Goal::At(target) = self.to else { return self.to.refuse() };
+        let target = self.target()?;
         self.note(target, || self.mirror.space.prefetch(self.range, target), RequestResult::of_call)
     }
 
     fn run_observed(self) -> Result<Outcome> {
         let mirror = self.mirror;
         mirror.owner.check(PREFETCH)?;
-        let Goal::At(target) = self.to else { return self.to.refuse() };
+        let target = self.target()?;
         if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
@@ -99,6 +102,20 @@ impl<'m> Prefetch<'m> {
         self.note(target, observed, RequestResult::of_outcome)
     }
 
+    fn target(&self) -> Result<Target> {
+        match self.to {
+            Goal::At(target) => Ok(target),
+            Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
+                .because("no target was given")
+                .hint_is("say .to(gpu.vram()) or .to_system()")),
+            Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
+                .hint_is("prefetch through a mirror of the GPU that owns the memory")),
+            Goal::NoVram => {
+                Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
+            }
+        }
+    }
+
     fn note<T>(
         &self,
         target: Target,
@@ -108,4 +125,9 @@ impl<'m> Prefetch<'m> {
         let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
         self.mirror.journal.note(RequestKind::Prefetch, self.range, Some(memory), request, result_of)
     }
+}
+
+#[cold]
+fn unsupported(reason: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, PREFETCH).because(reason)
 }

@@ -10,8 +10,8 @@ use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
 use super::advice::Settings;
+use super::trial::{self, Trial};
 
-pub(super) const PREFETCH: &str = "Mirror::prefetch";
 const ADVISE: &str = "Mirror::advise";
 
 /// KFD's migration granularity where none was set: its module parameter `svm_default_granularity`, 9, in 4 KiB pages.
@@ -25,7 +25,11 @@ pub(super) enum Space {
         /// The GPU has one VRAM region, so "the memory of the GPU that faults" is that region.
         one_region: bool,
     },
-    Kfd(Arc<KfdGpu>),
+    Kfd {
+        gpu: Arc<KfdGpu>,
+        /// Resets of the GPU before this mirror.
+        resets: u64,
+    },
 }
 
 /// Where a prefetch goes, in the driver's terms.
@@ -50,24 +54,6 @@ pub(super) enum Goal {
     At(Target),
 }
 
-impl Goal {
-    /// Why there is no place to prefetch to.
-    #[cold]
-    pub(super) fn refuse<T>(self) -> Result<T> {
-        let unsupported = |reason: &'static str| Error::new(ErrorKind::Unsupported, PREFETCH).because(reason);
-        Err(match self {
-            Self::Unsaid | Self::At(_) => Error::new(ErrorKind::InvalidArgument, PREFETCH)
-                .because("no target was given")
-                .hint_is("say .to(gpu.vram()) or .to_system()"),
-            Self::OtherGpu => unsupported("the target is memory of another GPU")
-                .hint_is("prefetch through a mirror of the GPU that owns the memory"),
-            Self::NoVram => {
-                unsupported("the GPU has no memory of its own; it works on system memory directly")
-            }
-        })
-    }
-}
-
 impl Target {
     pub(super) const fn is_vram(self) -> bool {
         matches!(self, Self::Vram(_))
@@ -84,7 +70,9 @@ impl Space {
             }
             Device::Kfd(gpu) => {
                 gpu.acquire()?;
-                Ok(Self::Kfd(gpu.clone()))
+                let resets = gpu.resets()?;
+                gpu.try_migration(resets, || Ok(trial::migrate_a_page(gpu)? == Trial::Intact))?;
+                Ok(Self::Kfd { gpu: gpu.clone(), resets })
             }
         }
     }
@@ -99,7 +87,7 @@ impl Space {
     pub(super) const fn vm(&self) -> Option<&xe::Vm> {
         match self {
             Self::Xe { vm, .. } => Some(vm),
-            Self::Kfd(_) => None,
+            Self::Kfd { .. } => None,
         }
     }
 
@@ -113,6 +101,19 @@ impl Space {
         }
     }
 
+    /// Fails once amdgpu has reset the GPU: nothing in its memory can be relied on, and the driver may have stopped copying what it
+    /// migrates. xe refuses by itself.
+    pub(super) fn check_for_resets(&self, range: PageRange) -> Result<()> {
+        match self {
+            Self::Xe { .. } => Ok(()),
+            Self::Kfd { gpu, resets } if gpu.resets()? == *resets => Ok(()),
+            Self::Kfd { .. } => Err(Error::new(ErrorKind::DeviceLost, "Mirror::prefetch")
+                .over(range)
+                .because("the driver has reset the GPU since this mirror was made: data that was in its memory, or on the way there or back, may be lost")
+                .hint_is("make that data again, and a new mirror, which tries first whether the driver still copies what it migrates")),
+        }
+    }
+
     /// Makes the one call that prefetches.
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
@@ -123,7 +124,7 @@ impl Space {
                     Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
                 },
             ),
-            Self::Kfd(gpu) => {
+            Self::Kfd { gpu, .. } => {
                 let to = match target {
                     Target::System => kfd::Location::System,
                     Target::Vram(_) => kfd::Location::Gpu(gpu.id()),
@@ -145,8 +146,8 @@ impl Space {
                     .because(lost)
                     .hint_is("pages that were being copied may have lost their content: fill them anew; the kernel log says why")
             }),
-            // Its failures come to light in the pages.
-            Self::Kfd(_) => Ok(()),
+            // Other failures come to light in the pages.
+            Self::Kfd { .. } => self.check_for_resets(range),
         }
     }
 
@@ -154,7 +155,7 @@ impl Space {
     pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => advise_xe(vm, *one_region, range, settings),
-            Self::Kfd(gpu) => advise_kfd(gpu, range, settings),
+            Self::Kfd { gpu, .. } => advise_kfd(gpu, range, settings),
         }
     }
 
@@ -174,7 +175,7 @@ impl Space {
                 }
                 Ok(())
             }
-            Self::Kfd(gpu) => {
+            Self::Kfd { gpu, .. } => {
                 let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
                 let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
                 set_kfd(

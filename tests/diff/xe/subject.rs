@@ -21,6 +21,8 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(channel: Channel) -> Result<Self, String> {
+        // What the kernel makes huge pages of, and when, is its own affair.
+        let _ = rustix::thread::disable_transparent_huge_pages(true);
         let second = channel.try_clone().map_err(|error| error.to_string())?;
         Ok(Self { channel, second, arena: Arena::new()?, ops: Vec::new(), fence: 0 })
     }

@@ -132,8 +132,7 @@ impl AddressSpace {
         }
         for start in gone {
             let Some(range) = state.ranges.remove(start) else { continue };
-            // A part may be mapped still; the whole range goes, and what is left of its pages goes back.
-            cpu.bring_back(range.start, range.end);
+            // A part may be mapped still; the whole range goes, and the pages that are left stay where they are.
             state.reset_attributes(range.start, range.end);
         }
         Ok(())

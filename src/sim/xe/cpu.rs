@@ -11,6 +11,7 @@ use crate::range::{PageRange, page_size};
 pub(super) struct CpuVma {
     pub(super) start: u64,
     pub(super) end: u64,
+    pub(super) readable: bool,
     pub(super) writable: bool,
     /// `VM_IO` or `VM_PFNMAP`: no pages of memory behind it.
     pub(super) special: bool,
@@ -69,7 +70,7 @@ impl Cpu<'_> {
             Backing::File => is_device_mapping(vma.range.start()),
             _ => false,
         };
-        Ok(Some(CpuVma { start, end, writable: vma.writable, special, anonymous }))
+        Ok(Some(CpuVma { start, end, readable: vma.readable, writable: vma.writable, special, anonymous }))
     }
 
     fn ask(self, address: u64) -> Result<Option<Vma>, Errno> {

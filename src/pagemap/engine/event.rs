@@ -85,14 +85,22 @@ impl Engine {
     }
 
     fn unmapped(&mut self, start: u64, end: u64) {
+        // A touch brings back what lies in one mapping: the parts at both sides of the hole are apart from now on.
+        for edge in [start, end] {
+            let cut =
+                |&index: &u32| self.table[index].start < edge && self.table[index].state == State::Resident;
+            if let Some(index) = self.table.at(edge).filter(cut) {
+                self.split(index, edge, start, start, end - start);
+            }
+        }
         let mut at = start;
         while let Some(index) = self.table.overlapping(at, end) {
             at = self.end_of(index);
             let pages = self.pages_in(index, start, end);
             self.drop_pages(index, pages.clone());
             self.table[index].gone.set(pages);
-            // The kernel does not split a range either: what remains of it goes back.
-            self.table[index].leave = true;
+            // What remains of a window that is there stays: the kernel keeps an allocation as long as one of its pages does.
+            self.table[index].leave |= self.table[index].request != 0;
             self.leave_later(index);
         }
         self.cut_watches(start, end);

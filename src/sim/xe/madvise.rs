@@ -32,14 +32,16 @@ impl XeNode {
             return Err(Errno::ENOENT);
         }
         let pagemap = match arg.attribute {
-            DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC => self.preferred_pagemap(&arg.value.as_preferred_loc())?,
+            DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC => {
+                self.preferred_pagemap(&vm, &arg.value.as_preferred_loc())?
+            }
             _ => None,
         };
         // The driver masks the start, so a canonical address is taken for what it means, and one beyond wraps.
         let start = arg.start & (vm.end() - 1);
         let end = start.checked_add(arg.range).filter(|&end| end <= vm.end()).ok_or(Errno::EINVAL)?;
         self.split(&vm, &mut state, start, end);
-        if state.vmas.first_overlapping(start, end).is_none() {
+        if state.vmas.first_overlapping(start, end).is_none() && !purgeable {
             return Ok(());
         }
         // Mappings that changed: only their page-table entries are zapped, so that the next access faults and sees the change.
@@ -145,7 +147,11 @@ impl XeNode {
     }
 
     /// What a file number and region stand for.
-    fn preferred_pagemap(&self, loc: &MadvisePreferredLoc) -> Result<Option<Arc<Pagemap>>, Errno> {
+    fn preferred_pagemap(
+        &self,
+        vm: &AddressSpace,
+        loc: &MadvisePreferredLoc,
+    ) -> Result<Option<Arc<Pagemap>>, Errno> {
         let fd = loc.devmem_fd as i32;
         if fd <= 0 {
             return Ok(None);
@@ -161,7 +167,8 @@ impl XeNode {
         if gpu.is_unplugged() {
             return Err(Errno::ENODEV);
         }
-        if !self.gpu.reaches(&gpu) {
+        // A VM without faults has no pages that anybody could own.
+        if !self.gpu.reaches(&gpu) || !vm.is_faulting() {
             return Err(Errno::ENOLINK);
         }
         Ok(Some(pagemap.clone()))

@@ -35,9 +35,6 @@ impl AddressSpace {
         let end = op.addr + op.range;
         let mut plan = Plan::default();
         let vmas: Vec<Vma> = state.vmas.overlapping(op.addr, end).cloned().collect();
-        // The driver goes on in the next mapping where it stopped in the one before: at its last range, which so is looked at
-        // again and may go where the next mapping wants it. Before the first mapping and in holes between them no range fits.
-        let mut at = op.addr;
         for (number, vma) in vmas.iter().enumerate() {
             // It leaves its loop at the first mapping that is no mirror; such mappings, and all behind it, are bound whole.
             if !vma.is_mirror() {
@@ -49,6 +46,7 @@ impl AddressSpace {
             let target = self.target(vma, op.prefetch_mem_region_instance);
             let read_only = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0;
             let last = end.min(vma.end);
+            let mut at = op.addr.max(vma.start);
             loop {
                 match state.ranges.find_or_insert(at, vma, cpu, self.rules(false)) {
                     Ok(range) => {
@@ -61,16 +59,10 @@ impl AddressSpace {
                         at = range.end;
                     }
                     // Nothing mapped: on to what is.
-                    Err(Errno::ENOENT) => {
-                        let from = at.max(vma.start);
-                        at = match cpu.at_or_after(from)?.filter(|next| from < last && next.start < last) {
-                            Some(next) => next.start.max(from),
-                            None => 0,
-                        };
-                        if at == 0 {
-                            break;
-                        }
-                    }
+                    Err(Errno::ENOENT) => match cpu.at_or_after(at)?.filter(|next| next.start < last) {
+                        Some(next) => at = next.start,
+                        None => break,
+                    },
                     Err(errno) => return Err(errno),
                 }
             }
@@ -115,9 +107,11 @@ impl AddressSpace {
             if write && !vma.writable {
                 return Err(Errno::EPERM);
             }
-            at = vma.end;
+            let end = vma.end.min(address + bytes);
+            cpu.fault_in(at, end, write)?;
+            at = end;
         }
-        cpu.fault_in(address, address + bytes, write)
+        Ok(())
     }
 
     /// The memory that a prefetch of a mirror to `region` moves pages to.

@@ -138,11 +138,9 @@ pub(super) fn places(page: u64, pages: u64) -> String {
         Ok(found) => found,
         Err(error) => return format!("unknown: {error}"),
     };
-    runs(found.pages(), |place| match place {
-        // Both are system memory as far as a device is concerned.
-        Place::Zero => "system".to_owned(),
-        place => place.name().to_owned(),
-    })
+    // Both are system memory as far as a device is concerned.
+    let name = |place: Place| if place == Place::Zero { Place::System.name() } else { place.name() };
+    runs(found.pages().map(name), |name| (*name).to_owned())
 }
 
 /// Loads a word that devices may write at any time.

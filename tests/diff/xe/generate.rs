@@ -196,17 +196,28 @@ impl Story {
         }
     }
 
+    /// Moves memory that the driver may hold. Whole blocks of fresh memory: the kernel does not merge moved memory with what lies
+    /// beside it, and does not move what is several mappings to it, neither of which the simulation can see.
     fn remap(&mut self) {
-        let (at, pages) = self.mapped_place();
-        let to = self.random.below(PAGES - pages + 1);
-        // Overlapping is refused by the kernel, which is no concern of a GPU driver.
-        if at < to + pages && to < at + pages {
+        let (from, to) = (self.random.below(4), self.random.below(4));
+        if from == to {
             return;
         }
-        self.tell(Self::at(Step::new("remap"), (at, pages)).with("to", to));
-        self.mapped[at as usize..(at + pages) as usize].fill(false);
-        self.mapped[to as usize..(to + pages) as usize].fill(true);
-        self.places.push((to, pages));
+        let (from, to) = ((HUGE * from, HUGE), HUGE * to);
+        self.map_at(from.0, from.1, "anon", "rw");
+        if self.random.chance(1, 2) {
+            let value = self.fresh_value();
+            self.tell(Self::at(Step::new("write"), from).with("v", value));
+        }
+        if self.random.chance(2, 3) {
+            let step = Self::at(Step::new("bind").with("op", "prefetch"), from);
+            let region = self.random.below(2);
+            self.tell(step.with_unless(0, "region", region));
+        }
+        self.tell(Self::at(Step::new("remap"), from).with_unless(0, "to", to));
+        self.mapped[from.0 as usize..(from.0 + HUGE) as usize].fill(false);
+        self.mapped[to as usize..(to + HUGE) as usize].fill(true);
+        self.places.push((to, HUGE));
         self.tell(Step::new("where"));
     }
 

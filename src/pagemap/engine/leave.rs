@@ -10,7 +10,7 @@ use super::step::{Pending, Step, Work};
 use super::{Engine, Stop, now};
 use crate::error::Errno;
 use crate::range::SIZE_2M;
-use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
+use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_MISSING;
 
 impl Engine {
     /// Sends a resident window back to system memory: done at once in move mode, by a copy thread in copy mode.
@@ -226,21 +226,14 @@ impl Engine {
 
     /// Makes a range ordinary memory again and wakes all who wait for it.
     pub(super) fn end_registration(&mut self, start: u64, len: u64) {
-        self.each_by_watch(start, start + len, |engine, low, high, watched| {
-            // What is watched goes from one registration to the other without a moment in between: the end of the first wakes
-            // those who wait, and what they do next has to be noticed.
-            if watched && engine.uffd.register(low, high - low, UFFDIO_REGISTER_MODE_WP).is_ok() {
-                return;
+        if self.uffd.unregister(start, len).is_err() {
+            // Something that cannot be registered lies in the range by now.
+            for at in (start..start + len).step_by(self.page as usize) {
+                let _ = self.uffd.unregister(at, self.page);
             }
-            if engine.uffd.unregister(low, high - low).is_err() {
-                // Something that cannot be registered lies in the range by now.
-                for at in (low..high).step_by(engine.page as usize) {
-                    let _ = engine.uffd.unregister(at, engine.page);
-                }
-            }
-            engine.renew_watches(low, high);
-        });
+        }
         self.uffd.wake(start, len);
+        self.renew_watches(start, start + len);
     }
 
     /// Gives a window up: touching its pages raises `SIGBUS` from now on.

@@ -63,26 +63,6 @@ impl Engine {
         }
     }
 
-    /// Does something to each part of a range that is watched as a whole, or not at all.
-    pub(super) fn each_by_watch(
-        &mut self,
-        start: u64,
-        end: u64,
-        mut act: impl FnMut(&mut Self, u64, u64, bool),
-    ) {
-        let mut at = start;
-        while at < end {
-            let covered = self.watches.iter().filter(|w| w.start <= at && at < w.end).map(|w| w.end).max();
-            let next = match covered {
-                Some(high) => high,
-                None => self.watches.iter().map(|w| w.start).filter(|&low| low > at).min().unwrap_or(end),
-            };
-            let next = next.min(end);
-            act(self, at, next, covered.is_some());
-            at = next;
-        }
-    }
-
     pub(super) fn cut_watches(&mut self, start: u64, end: u64) {
         let mut at = 0;
         while at < self.watches.len() {

@@ -85,7 +85,8 @@ impl Engine {
     }
 
     fn unmapped(&mut self, start: u64, end: u64) {
-        // A touch brings back what lies in one mapping: the parts at both sides of the hole are apart from now on.
+        // What remains of a window stays, as the kernel keeps an allocation as long as one of its pages is there. A touch brings back
+        // what lies in one mapping: the parts at both sides of the hole are windows of their own from now on.
         for edge in [start, end] {
             let cut =
                 |&index: &u32| self.table[index].start < edge && self.table[index].state == State::Resident;
@@ -99,8 +100,8 @@ impl Engine {
             let pages = self.pages_in(index, start, end);
             self.drop_pages(index, pages.clone());
             self.table[index].gone.set(pages);
-            // What remains of a window that is there stays: the kernel keeps an allocation as long as one of its pages does.
-            self.table[index].leave |= self.table[index].request != 0;
+            // One that is under way could not be cut: what remains of it goes back.
+            self.table[index].leave = true;
             self.leave_later(index);
         }
         self.cut_watches(start, end);

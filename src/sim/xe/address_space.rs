@@ -139,6 +139,26 @@ impl AddressSpace {
     }
 }
 
+impl AddressSpace {
+    /// Drops the ranges in `[start, end)` whose memory was replaced in the moment in which it was not watched: when pages come
+    /// back, the end of one registration lets the thread go that waits for them, and the next one begins after that. Answers
+    /// whether there were any.
+    pub(super) fn forget_replaced(&self, state: &mut State, start: u64, end: u64) -> Result<bool, Errno> {
+        let cpu = self.cpu()?;
+        let starts: Vec<u64> = state.ranges.starts_in(start, end).collect();
+        let mut any = false;
+        for at in starts {
+            let Some(range) = state.ranges.watched(at) else { continue };
+            if !cpu.is_watched(range.start, range.end)? {
+                state.ranges.remove(at);
+                state.reset_attributes(range.start, range.end);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+}
+
 impl State {
     /// Attributes over an SVM range whose memory was unmapped return to what they were bound with, where the mirror was bound to
     /// do so, and mirrors with such attributes beside it are merged (`xe_svm_range_set_default_attr`).

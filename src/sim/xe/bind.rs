@@ -181,15 +181,27 @@ fn check_fence(parts: &[Vma]) -> Result<(), Errno> {
 }
 
 /// Takes `[start, end)` out of the address space, unless the GPU uses mirrored pages in it.
-fn unmap(state: &mut State, start: u64, end: u64, outcome: &mut Outcome) -> Result<(), Errno> {
+fn unmap(
+    vm: &AddressSpace,
+    state: &mut State,
+    start: u64,
+    end: u64,
+    outcome: &mut Outcome,
+) -> Result<(), Errno> {
     // Mirrors that go whole may be in use once the call has mapped one; of one that is cut, the part that goes never.
-    let refused = |vma: &Vma| {
-        let cut = vma.start < start || end < vma.end;
-        vma.is_mirror()
-            && (cut || !outcome.may_unmap_used)
-            && state.ranges.any_in(vma.start.max(start), vma.end.min(end))
+    let refused = |state: &State| {
+        state.vmas.overlapping(start, end).any(|vma| {
+            let cut = vma.start < start || end < vma.end;
+            vma.is_mirror()
+                && (cut || !outcome.may_unmap_used)
+                && state.ranges.any_in(vma.start.max(start), vma.end.min(end))
+        })
     };
-    if state.vmas.overlapping(start, end).any(refused) {
+    let mut busy = refused(state);
+    if busy && vm.forget_replaced(state, start, end)? {
+        busy = refused(state);
+    }
+    if busy {
         return Err(Errno::EBUSY);
     }
     let parts = state.vmas.carve(start, end);
@@ -219,7 +231,7 @@ fn apply(
             map_mirror(vm, state, op, outcome)
         }
         DRM_XE_VM_BIND_OP_MAP | DRM_XE_VM_BIND_OP_MAP_USERPTR => {
-            unmap(state, start, end, outcome)?;
+            unmap(vm, state, start, end, outcome)?;
             let backing = match object {
                 Some(object) => {
                     match *lock(&object.purge) {
@@ -249,7 +261,7 @@ fn apply(
             outcome.fenced.push((start, end));
             Ok(())
         }
-        DRM_XE_VM_BIND_OP_UNMAP => unmap(state, start, end, outcome),
+        DRM_XE_VM_BIND_OP_UNMAP => unmap(vm, state, start, end, outcome),
         DRM_XE_VM_BIND_OP_UNMAP_ALL => {
             let Some(object) = object else { return Err(Errno::EINVAL) };
             let parts = state.vmas.remove_object(&object);
@@ -276,7 +288,7 @@ fn map_mirror(
         (start, end) = state.grow_mirror(start, end);
         outcome.may_unmap_used = true;
     }
-    unmap(state, start, end, outcome)?;
+    unmap(vm, state, start, end, outcome)?;
     state.vmas.insert(Vma {
         start,
         end,

@@ -89,6 +89,21 @@ impl Cpu<'_> {
         Ok(true)
     }
 
+    /// Whether all mappings of `[start, end)` have the marks of watched memory, which a new mapping has not.
+    pub(super) fn is_watched(self, start: u64, end: u64) -> Result<bool, Errno> {
+        let mut at = start;
+        while at < end {
+            let Some(vma) = self.ask(at)?.filter(|vma| vma.range.start() <= at) else { return Ok(false) };
+            // Registered with userfaultfd: for write protection, or for missing pages.
+            let flags = crate::pagemap::vm_flags(at).unwrap_or_default();
+            if !flags.iter().any(|flag| flag == b"uw" || flag == b"um") {
+                return Ok(false);
+            }
+            at = vma.range.end();
+        }
+        Ok(true)
+    }
+
     pub(super) fn whereabouts(self, start: u64, end: u64) -> Result<Whereabouts, Errno> {
         let runs = self.0.placement(PageRange::from_aligned(start, end)).map_err(|error| errno_of(&error))?;
         Ok(match &runs[..] {

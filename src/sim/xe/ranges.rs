@@ -83,6 +83,12 @@ impl Ranges {
             .map(|(&at, _)| at)
     }
 
+    /// The range at `address`, if its memory is watched.
+    pub(super) fn watched(&self, address: u64) -> Option<SvmRange> {
+        let (_, entry) = self.0.range(..=address).next_back()?;
+        (address < entry.range.end && entry.watch.is_some()).then_some(entry.range)
+    }
+
     /// The ranges of memory that cannot be watched.
     pub(super) fn unwatched(&self) -> impl Iterator<Item = SvmRange> {
         self.0.values().filter(|entry| entry.watch.is_none()).map(|entry| entry.range)

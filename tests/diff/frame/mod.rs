@@ -43,7 +43,7 @@ pub(crate) mod tests;
 mod worker;
 
 pub(crate) use arguments::Options;
-pub(crate) use compare::Deviation;
+pub(crate) use compare::{Deviation, Mismatch, Then};
 pub(crate) use random::Random;
 pub(crate) use session::{replay, run};
 pub(crate) use step::{BadStep, Step, number};

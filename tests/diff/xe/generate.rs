@@ -3,7 +3,7 @@
 //! The generator keeps a rough idea of what there is (mapped pages, places that were used before, objects, queues), so that most steps
 //! have something to work on; every now and then an argument is put wrong.
 
-use super::memory::{CONTROL, PAGES};
+use super::memory::{CONTROL, HUGE, PAGES};
 use super::mistakes::MISTAKES;
 use crate::frame::{Random, Step};
 
@@ -11,9 +11,8 @@ use crate::frame::{Random, Step};
 const WINDOW: u64 = 4096;
 /// GPU addresses, as pages, where nothing of the CPU is.
 const FOREIGN: u64 = 8192;
-/// Pages of 64 KiB and 2 MiB.
+/// Pages of 64 KiB.
 const LARGE: u64 = 16;
-const HUGE: u64 = 512;
 
 /// What the script has done so far, roughly.
 struct Story {

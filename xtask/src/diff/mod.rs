@@ -46,7 +46,19 @@ struct Driver {
 }
 
 const DRIVERS: &[Driver] = &[
-    Driver { name: "xe", vendor: Vendor::Intel, expected_log: &["Engine memory CAT error"] },
+    Driver {
+        name: "xe",
+        vendor: Vendor::Intel,
+        expected_log: &[
+            // A fault that cannot be served ends a queue.
+            "Engine memory CAT error",
+            // An atomic on memory that cannot go to VRAM.
+            "VRAM allocation failed, retry count exceeded",
+            "Get pages failed, retry count exceeded",
+            // Of 7.3: automatic reset warns when it merges a mapping whose attributes are not the default ones.
+            "at xe_vm_alloc_vma+",
+        ],
+    },
     Driver { name: "kfd", vendor: Vendor::Amd, expected_log: &[] },
 ];
 

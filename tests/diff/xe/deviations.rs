@@ -6,6 +6,7 @@
 //!   goes on using what it had mapped, and a touch brings back a whole block where the kernel stops at the edge of the mapping.
 //! * `mremap` to a place beside other memory. The kernel keeps moved memory a mapping of its own, and does not show where it ends.
 
+use super::generate::USER_POINTERS;
 use super::memory::{HUGE, expand};
 use crate::frame::{Deviation, Mismatch, Step, Then};
 
@@ -25,7 +26,28 @@ pub(super) const KNOWN: &[Deviation] = &[
         is: filled_hole,
         then: Then::Stop,
     },
+    Deviation {
+        name: "a user pointer to memory in VRAM",
+        why: "a bug of Linux 7.3: of a huge page in VRAM it maps the beginning, whatever the user pointer's place in it, so that the \
+              GPU writes to other pages of the process; the simulation writes where it should",
+        is: misplaced_user_pointer,
+        then: Then::Stop,
+    },
 ];
+
+/// Words that the GPU wrote through a user pointer, which are found at different places.
+fn misplaced_user_pointer(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let through_pointer = |text: &str| {
+        text.split_whitespace().any(|run| {
+            let page =
+                run.split_once('@').and_then(|(_, at)| at.split(['*', '+']).next()?.parse::<u64>().ok());
+            page.is_some_and(|page| page >= USER_POINTERS)
+        })
+    };
+    mismatch.step.verb == "read"
+        && steps.iter().any(|step| step.text("op") == Some("userptr"))
+        && (through_pointer(&mismatch.real) || through_pointer(&mismatch.sim))
+}
 
 /// Pages that came back on the real side only, all of them in blocks that a later mapping was put into.
 fn filled_hole(mismatch: &Mismatch, steps: &[Step]) -> bool {

@@ -150,6 +150,9 @@ fn populate(range: PageRange, write: bool) -> Result<(), Errno> {
         match Errno::from(errno) {
             // madvise says ENOMEM for a hole, where HMM says EFAULT.
             Errno::ENOMEM | Errno::EHWPOISON => Errno::EFAULT,
+            // The mapping's protection is against it.
+            Errno::EINVAL if write => Errno::EPERM,
+            Errno::EINVAL => Errno::EFAULT,
             other => other,
         }
     })

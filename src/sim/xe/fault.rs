@@ -75,6 +75,7 @@ impl AddressSpace {
                 }
                 range.mapped = Some(place);
                 range.tiles |= 1 << tile;
+                range.writable = write;
             }
             return Ok(());
         }

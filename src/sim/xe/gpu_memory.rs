@@ -111,7 +111,11 @@ impl AddressSpace {
             return if scratch { Ok(Target::Nowhere) } else { Err(Errno::EINVAL) };
         };
         if vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0 && access != Access::Read {
-            return Err(Errno::EPERM);
+            // Page tables that were written before the mirror became read-only stay as they are.
+            let range = state.ranges.at(address).copied().filter(|range| vma.is_mirror() && range.writable);
+            if range.is_none_or(|range| self.is_valid(&range, tile) != Ok(true)) {
+                return Err(Errno::EPERM);
+            }
         }
         let within = address - vma.start;
         match &vma.backing {

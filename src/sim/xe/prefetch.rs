@@ -180,7 +180,7 @@ impl AddressSpace {
             if self.gpu.is_to_come_again() {
                 return Err(Errno::EAGAIN);
             }
-            filled.push((range, place));
+            filled.push((SvmRange { writable: !block.read_only, ..range }, place));
         }
         if self.evictions() != evicted {
             for (range, place) in &filled {
@@ -190,9 +190,10 @@ impl AddressSpace {
             }
         }
         // Page tables are written when every block is filled in.
-        for (range, place) in filled {
-            if let Some(range) = state.ranges.at_mut(range.start) {
+        for (filled, place) in filled {
+            if let Some(range) = state.ranges.at_mut(filled.start) {
                 range.mapped = Some(place);
+                range.writable = filled.writable;
                 range.tiles = self.all_tiles();
             }
         }

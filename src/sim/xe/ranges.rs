@@ -28,6 +28,8 @@ pub(super) struct SvmRange {
     pub(super) mapped: Option<Place>,
     /// Bits of the tiles whose page tables have it.
     pub(super) tiles: u32,
+    /// The page tables let the GPU write.
+    pub(super) writable: bool,
 }
 
 /// How ranges are made.
@@ -121,7 +123,7 @@ impl Ranges {
         }
         let (start, end) = self.block(address, gpu, &vma, cpu, rules).ok_or(Errno::EINVAL)?;
         let migratable = rules.migrates && vma.anonymous;
-        let range = SvmRange { start, end, migratable, mapped: None, tiles: 0 };
+        let range = SvmRange { start, end, migratable, mapped: None, tiles: 0, writable: false };
         let watch = cpu.0.watch(PageRange::from_aligned(start, end)).ok();
         self.0.insert(start, Entry { range, watch });
         Ok(range)

@@ -18,6 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The coarse class of an [`Error`], for control flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An argument is outside what the call accepts; the same call can never succeed.
@@ -46,7 +47,7 @@ pub enum ErrorKind {
     BestEffortFailed,
     /// No fast path connects the two devices.
     NoInterconnect,
-    /// The device was removed, is wedged, or its queue is banned.
+    /// The device was removed, was reset, is wedged, or its queue is banned.
     DeviceLost,
     /// A deadline passed.
     TimedOut,

@@ -20,7 +20,6 @@
 //!
 //! let topology = Topology::read(&TopologySource::system())?;
 //! let process = Process::open(drm_pagemap::kfd::open_device()?)?;
-//! process.exempt_gpus_without_svm(&topology);
 //! for node in topology.svm_gpus() {
 //!     let (Some(gpu), Some(path)) = (node.gpu_id(), node.render_node()) else { continue };
 //!     process.acquire_vm(&Channel::open(&path)?, gpu)?;
@@ -54,6 +53,7 @@
 
 mod attributes;
 mod event;
+mod kept;
 mod location;
 mod memory;
 mod open;
@@ -83,5 +83,7 @@ pub use topology::{
 };
 pub use xnack::Xnack;
 
+#[cfg(test)]
+mod fuzzing;
 #[cfg(all(test, feature = "sim"))]
 mod tests;

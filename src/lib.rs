@@ -32,10 +32,16 @@
 //! |---|---|---|
 //! | [`Gpu`], [`Mirror`], [`Buffer`], [`Outcome`] | alike on every driver | most programs |
 //! | [`residency`] | where pages are | everyone who wonders why it is slow |
+//! | [`events`] | what moves pages, and whether it was asked for | likewise |
+//! | [`doctor`] | what GPU shared virtual memory lacks on this machine, and the cure | users, support |
+//! | [`prefetcher`] | prefetches in the background: queue, priorities, cancellation, futures | runtimes, anything that must not wait |
+//! | [`budget`] | how much VRAM prefetches may take, and what happens to one that does not fit | likewise |
+//! | [`alloc`] | an allocator of memory that GPUs migrate well (feature `allocator-api2`) | runtimes, collections |
 //! | [`xe`], [`kfd`] | one type for each kernel object, one method for each ioctl | runtimes |
 //! | [`pagemap`] | `drm_pagemap` in userspace: the kernel header's traits, and an engine that moves pages | simulations, drivers in userspace |
 //! | [`channel`], [`uapi`], [`addr`], [`range`](mod@range), [`vma`] | ioctls, the ABI, addresses | whoever goes further down |
 //! | [`sim`] | simulated xe and KFD devices (feature `sim`, on by default) | tests |
+//! | [`serialize`] | `Serialize` for outcomes, residency, reports and events (feature `serde`) | tools |
 //!
 //! # The kernel's header, item by item
 //!
@@ -49,11 +55,33 @@
 //! | `struct drm_pagemap_devmem` | [`pagemap::DevMem`] |
 //! | `populate_mm` through a driver's ioctl | [`Mirror::prefetch`] |
 //!
+//! The [`guide`] is for authors of runtimes.
+//!
 //! # Safety
 //!
 //! Mirroring, prefetching, advising and querying never change a byte that the CPU can see, so they are safe on `&[T]`. Running
 //! GPU code on a mirrored address space is the unsafe act, since it can write anywhere the process can: that contract belongs to
 //! whoever submits the code.
+#![cfg_attr(
+    not(feature = "sim"),
+    doc = "",
+    doc = "[`sim`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/sim/index.html"
+)]
+#![cfg_attr(
+    not(feature = "sim"),
+    doc = "",
+    doc = "[`Gpu::simulated`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/struct.Gpu.html#method.simulated"
+)]
+#![cfg_attr(
+    not(feature = "allocator-api2"),
+    doc = "",
+    doc = "[`alloc`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/alloc/index.html"
+)]
+#![cfg_attr(
+    not(feature = "serde"),
+    doc = "",
+    doc = "[`serialize`]: https://docs.rs/drm-pagemap/latest/drm_pagemap/serialize/index.html"
+)]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("drm-pagemap speaks the ABI of 64-bit little-endian Linux only");
@@ -68,7 +96,10 @@ pub mod device;
 pub mod doctor;
 pub mod drm;
 pub mod error;
+pub mod events;
 pub mod gpu;
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 pub mod kfd;
 pub mod location;
 pub mod mirror;
@@ -79,6 +110,8 @@ mod populate;
 pub mod prefetcher;
 pub mod range;
 pub mod residency;
+#[cfg(feature = "serde")]
+pub mod serialize;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod uapi;
@@ -89,6 +122,7 @@ pub use budget::Budget;
 pub use buffer::Buffer;
 pub use device::{Device, Driver};
 pub use error::{Errno, Error, ErrorKind, Result};
+pub use events::Events;
 pub use gpu::Gpu;
 pub use location::{Location, VramRegion};
 pub use mirror::Mirror;

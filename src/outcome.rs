@@ -31,6 +31,7 @@ pub enum Observe {
 
 /// Why a page is not where a prefetch was to put it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Cause {
     /// Nothing is mapped there.
@@ -47,9 +48,13 @@ pub enum Cause {
     Special,
     /// The device's memory is full.
     NoVram,
-    /// The device has no memory of its own that this kernel migrates to.
-    NoMigration,
-    /// The memory is movable in kind, but was held: pinned by another driver or by direct I/O, or changed during the call.
+    /// The mapping has no room for the smallest block that the driver migrates: 64 KiB, aligned, on Ponte Vecchio.
+    BelowBlockSize,
+    /// Another GPU has access to the pages and no fast link to the target, so that KFD keeps them in system memory. Only without
+    /// XNACK.
+    NoInterconnect,
+    /// The memory is movable in kind, but was held or raced: pinned by another driver or for direct I/O, or used by the CPU or
+    /// changed during the call. Which of these is not visible from userspace; trying again tells, since pins last.
     PinnedOrBusy,
     /// The pages had been swapped out and were not brought back for the move.
     Swapped,
@@ -75,7 +80,8 @@ impl Cause {
             Self::HugeTlb => "hugetlb",
             Self::Special => "device mapping",
             Self::NoVram => "no free VRAM",
-            Self::NoMigration => "driver does not migrate",
+            Self::BelowBlockSize => "smaller than the driver's block",
+            Self::NoInterconnect => "shared with a GPU that has no fast link",
             Self::PinnedOrBusy => "pinned or busy",
             Self::Swapped => "swapped out",
             Self::Unknown => "unknown cause",
@@ -91,6 +97,7 @@ impl fmt::Display for Cause {
 
 /// A part of a prefetch that did not come to be where it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Refusal {
     /// The pages.
@@ -118,6 +125,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// The outcome of a call whose result was not looked at.
+    #[inline]
     pub(crate) const fn unobserved(requested: u64) -> Self {
         Self { requested, observed: false, moved: 0, already_there: 0, refusals: Vec::new() }
     }

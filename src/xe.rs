@@ -28,6 +28,7 @@
 //! Mirroring, binding, prefetching, advising and asking are safe: they change no byte of the process. Letting a GPU run
 //! commands is not ([`ExecQueue::submit`]), since commands can write to any mirrored address.
 
+mod advice;
 mod attributes;
 mod batch;
 mod bind;
@@ -40,14 +41,17 @@ mod fault;
 mod fence;
 mod madvise;
 mod mirror;
+mod operation;
 mod pat;
 mod prefetch;
 mod probe;
 mod query;
+mod sizes;
 mod sync;
 mod syncobj;
 mod vm;
 
+pub use advice::{Advice, AtomicMode, MigrationPolicy, PreferredLocation};
 pub use attributes::{RangeAttributeBuffer, RangeAttributes, ReportedLocation};
 pub use batch::{Batch, BatchBuffer};
 pub use bind::Bind;
@@ -56,11 +60,12 @@ pub use device::{Config, Device};
 pub use exec_queue::{BindQueue, ExecQueue, Priority, QueueOptions};
 pub use fault::{FaultAccess, FaultKind, VmFault};
 pub use fence::{Comparison, Timeout, UserFence};
-pub use madvise::{Advice, AtomicMode, MigrationPolicy, PreferredLocation, Purgeable};
+pub use madvise::Purgeable;
 pub use mirror::MirrorOptions;
+pub use operation::Operation;
 pub use pat::{Coherency, PatIndex, PatTable};
 pub use prefetch::PrefetchTarget;
-pub use probe::{Operation, Probe};
+pub use probe::Probe;
 pub use query::{Engine, EngineClass, Gt, GtKind, IpVersion, MemoryClass, MemoryRegion, RegionMask};
 pub use sync::Syncs;
 pub use syncobj::Syncobj;

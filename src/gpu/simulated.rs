@@ -51,7 +51,7 @@ impl Gpu {
 }
 
 fn open_xe(gpu: &Arc<XeGpu>) -> Result<Gpu> {
-    Gpu::from_device(Device::Xe(xe::Device::from_channel(gpu.open()?)?))
+    Gpu::of_device(Device::Xe(xe::Device::from_channel(gpu.open()?)?))
 }
 
 fn add_kfd(found: &mut Discovery, kfd: &Arc<Kfd>) {

@@ -1,13 +1,13 @@
 //! A process as KFD sees it: one state for each address space, shared by every open of `/dev/kfd`.
 
 use std::fmt;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::channel::{Channel, DeviceMapping, ProcessGuard, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
-use crate::kfd::{GpuId, Topology};
+use crate::kfd::GpuId;
 use crate::range::page_size;
 use crate::uapi::IoctlArg;
 use crate::uapi::kfd as abi;
@@ -57,7 +57,7 @@ pub struct Apertures {
 /// Whose DRM file gave a GPU its address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// The file passed in this call, or in an earlier one.
+    /// The file passed in this call, or in an earlier one by this library, also through a [`Process`] that is gone.
     Now,
     /// Another file, opened by other code of this process (HIP, ROCr). Shared virtual memory works all the same.
     ByOther,
@@ -69,6 +69,7 @@ pub(super) struct Gpu {
     pub(super) id: GpuId,
     apertures: Apertures,
     acquired: AtomicBool,
+    /// The kernel said that the GPU lacks SVM.
     without_svm: AtomicBool,
     /// The render node that gave the GPU its address space, if that was ours: memory objects are mapped through it.
     pub(super) render: OnceLock<Channel>,
@@ -93,8 +94,7 @@ impl Gpu {
 ///
 /// Kernels before 2026 dereference NULL when attributes are set before the first [`acquire_vm`](Self::acquire_vm), or when a
 /// GPU without an acquired address space gets access to a range, which with XNACK any GPU does by default. So attributes can
-/// be set only once **every** GPU of the process is acquired, except those known
-/// [to lack SVM](Self::exempt_gpus_without_svm).
+/// be set only once **every** GPU of the process is acquired, except those that lack SVM, which the kernel is asked about.
 #[derive(Clone)]
 pub struct Process {
     inner: Arc<Inner>,
@@ -207,11 +207,16 @@ impl Process {
             return Err(Error::new(ErrorKind::InvalidArgument, CALL)
                 .because(format!("{} is no open file", render_node.name())));
         };
-        let mut arg = abi::AcquireVm { drm_fd: descriptor.as_raw_fd() as u32, gpu_id: gpu.raw() };
-        // SAFETY: the argument holds no address.
-        let acquired = match unsafe { self.inner.channel.call(&mut arg, Retry::Always) } {
-            Ok(()) => Acquired::Now,
-            Err(error) if error.errno() == Some(Errno::EBUSY) => Acquired::ByOther,
+        let acquired = match self.acquire_file(descriptor.as_raw_fd(), gpu) {
+            Ok(()) => {
+                if known.render.get().is_none() {
+                    crate::kfd::kept::keep(gpu, render_node);
+                    // A second thread that acquires the same GPU holds a duplicate of the same file.
+                    let _ = known.render.set(render_node.try_clone()?);
+                }
+                Acquired::Now
+            }
+            Err(error) if error.errno() == Some(Errno::EBUSY) => self.acquire_again(known),
             Err(error) if error.errno() == Some(Errno::EINVAL) => {
                 return Err(error
                     .because(format!(
@@ -222,12 +227,30 @@ impl Process {
             }
             Err(error) => return Err(foreign(error)),
         };
-        if acquired == Acquired::Now && known.render.get().is_none() {
-            // A second thread that acquires the same GPU holds a duplicate of the same file.
-            let _ = known.render.set(render_node.try_clone()?);
-        }
         self.note_acquired(known);
         Ok(acquired)
+    }
+
+    fn acquire_file(&self, drm_fd: RawFd, gpu: GpuId) -> Result<()> {
+        let mut arg = abi::AcquireVm { drm_fd: drm_fd as u32, gpu_id: gpu.raw() };
+        // SAFETY: the argument holds no address.
+        unsafe { self.inner.channel.call(&mut arg, Retry::Always) }
+    }
+
+    /// A GPU that was acquired with another file: one that this library keeps, or one of other code.
+    fn acquire_again(&self, gpu: &Gpu) -> Acquired {
+        let is_the_one = |kept: &Channel| {
+            let descriptor = kept.descriptor();
+            descriptor.is_some_and(|descriptor| self.acquire_file(descriptor.as_raw_fd(), gpu.id).is_ok())
+        };
+        match crate::kfd::kept::of(gpu.id).filter(is_the_one) {
+            Some(kept) => {
+                // Another thread may have found it first.
+                let _ = gpu.render.set(kept);
+                Acquired::Now
+            }
+            None => Acquired::ByOther,
+        }
     }
 
     /// Whether some DRM file has given the GPU its address space, ours or that of other code in this process.
@@ -258,17 +281,6 @@ impl Process {
             Ok(()) => Err(Error::new(ErrorKind::Other, CALL)
                 .because("the kernel allocated memory of no kind; it cannot be KFD as we know it")),
         }
-    }
-
-    /// Tells the process which of its GPUs lack SVM, so that they need not be acquired: those that the topology lists
-    /// without [`Capability::SVM`](crate::kfd::Capability::SVM).
-    pub fn exempt_gpus_without_svm(&self, topology: &Topology) {
-        for gpu in &self.inner.gpus {
-            if topology.gpu(gpu.id).is_some_and(|node| !node.is_svm_capable()) {
-                gpu.without_svm.store(true, Ordering::Relaxed);
-            }
-        }
-        self.update_ready();
     }
 
     /// Bytes of VRAM that memory objects can still take on a GPU. Pages that SVM has put there are **not** counted, since they
@@ -311,6 +323,12 @@ impl Process {
             .because(format!("came with KFD interface {since}, and this kernel has {}", self.inner.version)))
     }
 
+    /// Whether attributes can be set: every GPU is known to have its address space.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.inner.ready.load(Ordering::Acquire)
+    }
+
     /// Refuses to set attributes while that could make an older kernel dereference NULL.
     pub(super) fn require_every_gpu_acquired(&self, call: &'static str) -> Result<()> {
         if self.inner.ready.load(Ordering::Acquire) {
@@ -326,21 +344,25 @@ impl Process {
                 .because("this process has no GPU")
                 .hint_is("in a container, pass the render nodes in (--device /dev/dri)"));
         }
+        let mut missing = None;
         for gpu in &self.inner.gpus {
-            if !gpu.is_safe() && !self.is_acquired(gpu.id)? {
-                return Err(Error::new(ErrorKind::InvalidArgument, call)
-                    .because(format!("the address space of {} was not acquired", gpu.id))
-                    .hint_is(
-                        "call acquire_vm for every GPU of the process first, and exempt_gpus_without_svm for those without SVM",
-                    ));
+            if !self.is_acquired(gpu.id)? {
+                missing = Some(gpu);
             }
         }
-        self.update_ready();
-        if self.inner.ready.load(Ordering::Acquire) {
-            return Ok(());
+        let any_acquired = self.inner.gpus.iter().any(|gpu| gpu.acquired.load(Ordering::Acquire));
+        for gpu in self.inner.gpus.iter().filter(|gpu| any_acquired && !gpu.is_safe()) {
+            // Not before one is acquired: until then older kernels take no attribute of anything.
+            let lacks = crate::kfd::svm::lacks_svm(self.channel(), gpu.id)?;
+            gpu.without_svm.store(lacks, Ordering::Relaxed);
         }
-        Err(Error::new(ErrorKind::Unsupported, call)
-            .because("no GPU of this process supports shared virtual memory"))
+        self.update_ready();
+        match missing.filter(|_| !self.inner.ready.load(Ordering::Acquire)) {
+            None => Ok(()),
+            Some(gpu) => Err(Error::new(ErrorKind::InvalidArgument, call)
+                .because(format!("the address space of {} was not acquired", gpu.id))
+                .hint_is("call acquire_vm for every GPU of the process that supports SVM first")),
+        }
     }
 
     fn note_acquired(&self, gpu: &Gpu) {

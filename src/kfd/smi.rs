@@ -15,6 +15,8 @@ use crate::uapi::IoctlArg;
 use crate::uapi::kfd as abi;
 
 mod event;
+#[cfg(test)]
+mod fuzz;
 mod parse;
 
 pub use event::{

@@ -10,6 +10,7 @@ use crate::{Buffer, Errno, ErrorKind, PageRange, Result};
 
 mod bytes;
 mod errors;
+mod hazards;
 mod process;
 mod queue;
 mod svm;

@@ -12,6 +12,8 @@
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::kfd::GpuId;
 
+#[cfg(test)]
+mod fuzz;
 mod node;
 mod source;
 

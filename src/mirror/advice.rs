@@ -12,6 +12,7 @@ use crate::range::PageRange;
 use crate::xe::AtomicMode;
 
 use super::Mirror;
+use super::journal::{RequestKind, RequestResult};
 
 mod book;
 
@@ -86,7 +87,8 @@ impl<'m> Advise<'m> {
                 .because("nothing is advised")
                 .hint_is("say .prefer(location), .atomics(mode) or .granularity(bytes)"));
         }
-        let id = mirror.advice.give(&mirror.space, range, settings)?;
+        let give = || mirror.advice.give(&mirror.space, range, settings);
+        let id = mirror.journal.note(RequestKind::Advice, range, None, give, RequestResult::of_call)?;
         Ok(Advice { mirror, range, id: Some(id) })
     }
 }
@@ -125,7 +127,8 @@ impl Advice<'_> {
     fn take_back(&mut self) -> Result<()> {
         let Some(id) = self.id.take() else { return Ok(()) };
         self.mirror.owner.check("Advice::reset")?;
-        self.mirror.advice.take_back(&self.mirror.space, id)
+        let take_back = || self.mirror.advice.take_back(&self.mirror.space, id);
+        self.mirror.journal.note(RequestKind::Advice, self.range, None, take_back, RequestResult::of_call)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::range::{PageRange, SIZE_2M};
 use crate::residency::{Depth, Place, Residency, Scanner};
 use crate::vma::VmaMap;
 
+use super::obstacles::Obstacles;
 use super::refusal::classify;
 use super::space::{Space, Target};
 
@@ -50,6 +51,7 @@ impl Scratch {
         observe: Observe,
     ) -> Result<Outcome> {
         self.scanner.set_depth(if observe == Observe::Exactly { Depth::Exact } else { Depth::Cheap });
+        space.check_for_resets(range)?;
         self.scanner.scan(range, &mut self.before)?;
         match space.prefetch(range, target) {
             Ok(()) => {}
@@ -69,14 +71,16 @@ impl Scratch {
                 tally = self.look(range, target)?;
             }
         }
+        // Pages whose copy a reset has interrupted are where they should be, without their contents.
+        space.check_alive(range)?;
         if self.missing.is_empty() {
             return Ok(Outcome::observed(tally.moved, tally.already, Vec::new()));
         }
         self.vmas.read(range)?;
-        let vram_full = space.vram_is_full(target);
+        let obstacles = Obstacles::of(space, target, &self.missing, tally.moved + tally.already);
         let mut refusals = Vec::new();
         for &missing in &self.missing {
-            classify(missing, &self.vmas, &self.after, target, vram_full, |refusal| {
+            classify(missing, &self.vmas, &self.after, target, obstacles, |refusal| {
                 push_merged(&mut refusals, refusal);
             });
         }

@@ -1,13 +1,17 @@
 //! Moving pages ahead of use.
 
+use std::borrow::Borrow;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::location::Location;
 use crate::outcome::{Observe, Outcome};
 use crate::range::PageRange;
 
 use super::Mirror;
+use super::journal::{Memory, RequestKind, RequestResult};
+use super::space::{Goal, Space, Target};
 
-const CALL: &str = "Mirror::prefetch";
+const PREFETCH: &str = "Mirror::prefetch";
 
 /// A prefetch that is being described; [`run`](Self::run) makes it.
 #[derive(Clone, Debug)]
@@ -15,18 +19,19 @@ const CALL: &str = "Mirror::prefetch";
 pub struct Prefetch<'m> {
     mirror: &'m Mirror,
     range: PageRange,
-    to: Option<Location>,
+    to: Goal,
     observe: Observe,
 }
 
 impl<'m> Prefetch<'m> {
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
-        Self { mirror, range, to: None, observe: Observe::default() }
+        Self { mirror, range, to: Goal::Unsaid, observe: Observe::default() }
     }
 
     /// Where to. There is no default.
-    pub fn to(mut self, location: Location) -> Self {
-        self.to = Some(location);
+    #[inline]
+    pub fn to(mut self, location: impl Borrow<Location>) -> Self {
+        self.to = Space::goal(&self.mirror.device, location.borrow());
         self
     }
 
@@ -36,6 +41,7 @@ impl<'m> Prefetch<'m> {
     }
 
     /// How closely to look at the result; the default is [`Observe::Cheaply`].
+    #[inline]
     pub fn observe(mut self, observe: Observe) -> Self {
         self.observe = observe;
         self
@@ -56,30 +62,72 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::InvalidArgument`]: no target was given.
     /// * [`ErrorKind::Unsupported`]: the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
     ///   target is memory of another GPU that this driver cannot prefetch to.
-    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. Data is intact in system memory.
+    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
+    ///   the driver gave it up in the middle of a copy (wedged), pages that were being copied may have lost their content:
+    ///   xe 7.3 answers success all the same, so an observed prefetch asks whether the device is still there.
+    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`]. On amdgpu also when the driver
+    ///   has reset the GPU since the mirror was made: see [When a GPU is reset](crate::mirror#when-a-gpu-is-reset).
     /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
     /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.
     /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`]: as the kernel says.
+    #[inline]
     pub fn run(self) -> Result<Outcome> {
-        let Self { mirror, range, to, observe } = self;
-        mirror.owner.check(CALL)?;
-        let to = to.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, CALL)
-                .because("no target was given")
-                .hint_is("say .to(gpu.vram()) or .to_system()")
-        })?;
-        if range.is_empty() {
+        if self.observe == Observe::Nothing && !self.range.is_empty() {
+            self.run_unobserved()?;
+            return Ok(Outcome::unobserved(self.range.len()));
+        }
+        self.run_observed()
+    }
+
+    /// The driver's own objects know which process they belong to.
+    fn run_unobserved(&self) -> Result<()> {
+        let target = self.target()?;
+        self.note(target, || self.mirror.space.prefetch(self.range, target), RequestResult::of_call)
+    }
+
+    fn run_observed(self) -> Result<Outcome> {
+        let mirror = self.mirror;
+        mirror.owner.check(PREFETCH)?;
+        let target = self.target()?;
+        if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
-        let target = mirror.space.target(&mirror.device, &to)?;
-        if observe == Observe::Nothing {
-            mirror.space.prefetch(range, target)?;
-            return Ok(Outcome::unobserved(range.len()));
-        }
-        let mut scratch = mirror.scratch()?;
-        let outcome = scratch.prefetch(&mirror.space, range, target, observe);
-        mirror.keep(scratch);
-        outcome
+        let observed = || {
+            let mut scratch = mirror.scratch()?;
+            let outcome = scratch.prefetch(&mirror.space, self.range, target, self.observe);
+            mirror.keep(scratch);
+            outcome
+        };
+        self.note(target, observed, RequestResult::of_outcome)
     }
+
+    fn target(&self) -> Result<Target> {
+        match self.to {
+            Goal::At(target) => Ok(target),
+            Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
+                .because("no target was given")
+                .hint_is("say .to(gpu.vram()) or .to_system()")),
+            Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
+                .hint_is("prefetch through a mirror of the GPU that owns the memory")),
+            Goal::NoVram => {
+                Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
+            }
+        }
+    }
+
+    fn note<T>(
+        &self,
+        target: Target,
+        request: impl FnOnce() -> Result<T>,
+        result_of: impl FnOnce(&Result<T>) -> RequestResult,
+    ) -> Result<T> {
+        let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
+        self.mirror.journal.note(RequestKind::Prefetch, self.range, Some(memory), request, result_of)
+    }
+}
+
+#[cold]
+fn unsupported(reason: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, PREFETCH).because(reason)
 }

@@ -5,6 +5,7 @@ use crate::range::PageRange;
 use crate::residency::{Place, Residency};
 use crate::vma::{Vma, VmaKind, VmaMap};
 
+use super::obstacles::Obstacles;
 use super::space::Target;
 
 /// Splits `missing` at mapping boundaries and reports each part with its cause, in ascending order.
@@ -13,7 +14,7 @@ pub(super) fn classify(
     vmas: &VmaMap,
     after: &Residency,
     target: Target,
-    vram_full: bool,
+    obstacles: Obstacles,
     mut report: impl FnMut(Refusal),
 ) {
     let mut at = missing.start();
@@ -24,7 +25,8 @@ pub(super) fn classify(
         }
         match of_mapping(vma, target) {
             Some(cause) => report(Refusal { range: part, cause }),
-            None => by_place(part, after, vram_full, &mut report),
+            None if target.is_vram() => by_block(part, vma, after, obstacles, &mut report),
+            None => by_place(part, after, obstacles, &mut report),
         }
         at = part.end();
     }
@@ -48,14 +50,44 @@ fn of_mapping(vma: &Vma, target: Target) -> Option<Cause> {
     }
 }
 
+/// Movable memory, of which the ends of the mapping may be too short for a block of the driver.
+fn by_block(
+    part: PageRange,
+    vma: &Vma,
+    after: &Residency,
+    obstacles: Obstacles,
+    report: &mut impl FnMut(Refusal),
+) {
+    let block = obstacles.smallest_block;
+    let (start, end) = (vma.range().start().next_multiple_of(block), vma.range().end() / block * block);
+    let whole = (start < end).then(|| PageRange::from_aligned(start, end));
+    let Some(inside) = whole.and_then(|whole| whole.intersection(part)).filter(|inside| !inside.is_empty())
+    else {
+        report(Refusal { range: part, cause: Cause::BelowBlockSize });
+        return;
+    };
+    let (before, behind) = part.without(inside);
+    if !before.is_empty() {
+        report(Refusal { range: before, cause: Cause::BelowBlockSize });
+    }
+    by_place(inside, after, obstacles, report);
+    if !behind.is_empty() {
+        report(Refusal { range: behind, cause: Cause::BelowBlockSize });
+    }
+}
+
 /// Movable memory that did not move: by where its pages are.
-fn by_place(part: PageRange, after: &Residency, vram_full: bool, report: &mut impl FnMut(Refusal)) {
+fn by_place(part: PageRange, after: &Residency, obstacles: Obstacles, report: &mut impl FnMut(Refusal)) {
     for run in after.runs() {
         let Some(range) = run.range().intersection(part) else { continue };
         let cause = match run.place() {
             Place::Swap => Cause::Swapped,
-            _ if vram_full => Cause::NoVram,
-            Place::System | Place::Zero | Place::Device => Cause::PinnedOrBusy,
+            _ if obstacles.unlinked_gpu => Cause::NoInterconnect,
+            _ if obstacles.vram_full => Cause::NoVram,
+            // Pages that never were have nothing that could be pinned; they lose races all the same.
+            Place::System | Place::Zero | Place::Device | Place::Absent | Place::Ambiguous => {
+                Cause::PinnedOrBusy
+            }
             _ => Cause::Unknown,
         };
         report(Refusal { range, cause });

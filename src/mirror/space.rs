@@ -10,6 +10,7 @@ use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
 use super::advice::Settings;
+use super::trial::{self, Trial};
 
 const ADVISE: &str = "Mirror::advise";
 
@@ -24,7 +25,11 @@ pub(super) enum Space {
         /// The GPU has one VRAM region, so "the memory of the GPU that faults" is that region.
         one_region: bool,
     },
-    Kfd(Arc<KfdGpu>),
+    Kfd {
+        gpu: Arc<KfdGpu>,
+        /// Resets of the GPU before this mirror.
+        resets: u64,
+    },
 }
 
 /// Where a prefetch goes, in the driver's terms.
@@ -34,6 +39,19 @@ pub(super) enum Target {
     System,
     /// A VRAM region of the mirror's own GPU, by the driver's number.
     Vram(u16),
+}
+
+/// What came of saying where a prefetch goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Nothing was said.
+    Unsaid,
+    /// Memory of a GPU that is not the mirror's.
+    OtherGpu,
+    /// Memory that the GPU does not have.
+    NoVram,
+    /// A place.
+    At(Target),
 }
 
 impl Target {
@@ -48,31 +66,52 @@ impl Space {
             Device::Xe(device) => {
                 let vm = xe::Vm::create(device, xe::VmFlags::SVM)?;
                 vm.mirror_all()?;
-                let regions = device.memory_regions()?;
-                let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
-                Ok(Self::Xe { vm, one_region: vram.count() == 1 })
+                Self::of_vm(vm)
             }
             Device::Kfd(gpu) => {
                 gpu.acquire()?;
-                Ok(Self::Kfd(gpu.clone()))
+                let resets = gpu.resets()?;
+                gpu.try_migration(resets, || Ok(trial::migrate_a_page(gpu)? == Trial::Intact))?;
+                Ok(Self::Kfd { gpu: gpu.clone(), resets })
             }
         }
     }
 
-    /// Translates a location, refusing what this GPU cannot prefetch to.
-    pub(super) fn target(&self, own: &Device, to: &Location) -> Result<Target> {
-        let region = match to {
-            Location::System => return Ok(Target::System),
-            Location::Vram(region) => region,
-        };
-        if region.device() != own {
-            return Err(unsupported("the target is memory of another GPU")
-                .hint_is("prefetch through a mirror of the GPU that owns the memory"));
+    /// A VM in which memory is mirrored already.
+    pub(super) fn of_vm(vm: xe::Vm) -> Result<Self> {
+        let regions = vm.device().memory_regions()?;
+        let vram = regions.iter().filter(|region| region.class == xe::MemoryClass::Vram);
+        Ok(Self::Xe { one_region: vram.count() == 1, vm })
+    }
+
+    pub(super) const fn vm(&self) -> Option<&xe::Vm> {
+        match self {
+            Self::Xe { vm, .. } => Some(vm),
+            Self::Kfd { .. } => None,
         }
-        if region.size() == 0 {
-            return Err(unsupported("the GPU has no memory of its own; it works on system memory directly"));
+    }
+
+    /// Translates a location for a prefetch by GPU `own`.
+    pub(super) fn goal(own: &Device, to: &Location) -> Goal {
+        match to {
+            Location::System => Goal::At(Target::System),
+            Location::Vram(region) if region.device() != own => Goal::OtherGpu,
+            Location::Vram(region) if region.size() == 0 => Goal::NoVram,
+            Location::Vram(region) => Goal::At(Target::Vram(region.instance())),
         }
-        Ok(Target::Vram(region.instance()))
+    }
+
+    /// Fails once amdgpu has reset the GPU: nothing in its memory can be relied on, and the driver may have stopped copying what it
+    /// migrates. xe refuses by itself.
+    pub(super) fn check_for_resets(&self, range: PageRange) -> Result<()> {
+        match self {
+            Self::Xe { .. } => Ok(()),
+            Self::Kfd { gpu, resets } if gpu.resets()? == *resets => Ok(()),
+            Self::Kfd { .. } => Err(Error::new(ErrorKind::DeviceLost, "Mirror::prefetch")
+                .over(range)
+                .because("the driver has reset the GPU since this mirror was made: data that was in its memory, or on the way there or back, may be lost")
+                .hint_is("make that data again, and a new mirror, which tries first whether the driver still copies what it migrates")),
+        }
     }
 
     /// Makes the one call that prefetches.
@@ -85,7 +124,7 @@ impl Space {
                     Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
                 },
             ),
-            Self::Kfd(gpu) => {
+            Self::Kfd { gpu, .. } => {
                 let to = match target {
                     Target::System => kfd::Location::System,
                     Target::Vram(_) => kfd::Location::Gpu(gpu.id()),
@@ -96,11 +135,27 @@ impl Space {
         }
     }
 
+    /// Finds out whether the device was lost during a prefetch that the driver called a success: xe answers 0 also when it
+    /// gave the device up while it copied, and what was on its way then is not what it was.
+    pub(super) fn check_alive(&self, range: PageRange) -> Result<()> {
+        match self {
+            Self::Xe { vm, .. } => vm.device().check_alive().map_err(|error| {
+                let lost = "the device was lost during the prefetch";
+                error
+                    .over(range)
+                    .because(lost)
+                    .hint_is("pages that were being copied may have lost their content: fill them anew; the kernel log says why")
+            }),
+            // Other failures come to light in the pages.
+            Self::Kfd { .. } => self.check_for_resets(range),
+        }
+    }
+
     /// Gives advice.
     pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => advise_xe(vm, *one_region, range, settings),
-            Self::Kfd(gpu) => advise_kfd(gpu, range, settings),
+            Self::Kfd { gpu, .. } => advise_kfd(gpu, range, settings),
         }
     }
 
@@ -120,7 +175,7 @@ impl Space {
                 }
                 Ok(())
             }
-            Self::Kfd(gpu) => {
+            Self::Kfd { gpu, .. } => {
                 let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
                 let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
                 set_kfd(
@@ -132,27 +187,6 @@ impl Space {
             }
         }
     }
-
-    /// Whether not even one block of 2 MiB is free in the target region, as far as the driver tells. An estimate, used to
-    /// explain, never to decide.
-    pub(super) fn vram_is_full(&self, target: Target) -> bool {
-        match (self, target) {
-            (_, Target::System) => false,
-            (Self::Xe { vm, .. }, Target::Vram(instance)) => vm
-                .device()
-                .memory_regions()
-                .ok()
-                .and_then(|regions| regions.into_iter().find(|region| region.instance == instance))
-                .is_some_and(|region| region.total.saturating_sub(region.used) < SIZE_2M),
-            (Self::Kfd(gpu), Target::Vram(_)) => {
-                gpu.process().available_memory(gpu.id()).is_ok_and(|available| available < SIZE_2M)
-            }
-        }
-    }
-}
-
-fn unsupported(reason: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, "Mirror::prefetch").because(reason)
 }
 
 fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {

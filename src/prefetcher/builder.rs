@@ -95,7 +95,7 @@ impl Builder {
         if self.budget.as_ref().is_some_and(|budget| budget.region().device() != device) {
             return Err(invalid("the budget is for memory of another GPU than the mirror's"));
         }
-        let lane = || if self.helper_spaces { Lane::helper(device) } else { Ok(Lane::Own) };
+        let lane = || if self.helper_spaces { Lane::helper(&self.mirror) } else { Ok(Lane::Own) };
         let lanes = (0..self.threads).map(|_| lane()).collect::<Result<Vec<Lane>>>()?;
         let shared = Arc::new(Shared::new(self.mirror.clone(), self.budget, self.queue));
         let mut prefetcher = Prefetcher {

@@ -1,6 +1,6 @@
 //! Through which address space a thread moves pages.
 
-use crate::device::{Device, Driver};
+use crate::device::Driver;
 use crate::error::{Error, ErrorKind, Result};
 use crate::location::Location;
 use crate::mirror::Mirror;
@@ -16,14 +16,14 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    /// A helper address space for the device of a mirror.
-    pub(super) fn helper(device: &Device) -> Result<Self> {
-        if device.driver() != Driver::Xe {
+    /// A helper address space for a mirror.
+    pub(super) fn helper(own: &Mirror) -> Result<Self> {
+        if own.device().driver() != Driver::Xe {
             return Err(Error::new(ErrorKind::Unsupported, "Prefetcher::builder")
                 .because("a process has one address space on KFD, so there is no second one to help")
                 .hint_is("leave helper_spaces out; the driver takes one prefetch at a time"));
         }
-        Ok(Self::Helper(Mirror::new(device)?))
+        Ok(Self::Helper(own.helper()?))
     }
 
     pub(super) fn prefetch(
@@ -34,7 +34,7 @@ impl Lane {
         observe: Observe,
     ) -> Result<Outcome> {
         let through =
-            |mirror: &Mirror, observe| mirror.prefetch_range(range).to(target.clone()).observe(observe).run();
+            |mirror: &Mirror, observe| mirror.prefetch_range(range).to(target).observe(observe).run();
         let Self::Helper(helper) = self else { return through(own, observe) };
         let outcome = through(helper, observe)?;
         // The pages are there already, so this only writes the page tables of the user's address space.

@@ -1,9 +1,9 @@
 //! What is bound in a range, and with which attributes (`VM_QUERY_MEM_RANGE_ATTRS`).
 
+use super::advice::{AtomicMode, MigrationPolicy};
 use super::errors::{Meaning, explain, means};
-use super::madvise::{AtomicMode, MigrationPolicy};
+use super::operation::Operation;
 use super::pat::PatIndex;
-use super::probe::Operation;
 use super::vm::Vm;
 use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
@@ -178,23 +178,6 @@ impl Vm {
             }
         }
         Err(Error::from_errno(VmQueryMemRangeAttrs::NAME, Errno::ENOSPC))
-    }
-
-    /// How many mappings overlap `range`, with the channel's error.
-    pub(super) fn count_ranges(&self, range: PageRange) -> Result<u32> {
-        let mut arg = self.query(range);
-        // SAFETY: without room for answers the kernel writes the argument only.
-        unsafe { self.device().channel().call(&mut arg, Retry::Always) }?;
-        Ok(arg.num_mem_ranges)
-    }
-
-    fn query(&self, range: PageRange) -> VmQueryMemRangeAttrs {
-        VmQueryMemRangeAttrs {
-            vm_id: self.id(),
-            start: range.start(),
-            range: range.len(),
-            ..Default::default()
-        }
     }
 
     #[cold]

@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 
 use super::bo::Bo;
 use super::errors::{Meaning, explain, means};
-use super::mirror::ResolvedMirror;
 use super::pat::{Coherency, PatIndex};
 use super::sync::Syncs;
-use super::vm::{Vm, VmFlags};
+use super::vm::{ResolvedMirror, Vm, VmFlags};
+use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::PageRange;
 use crate::uapi::IoctlArg;
@@ -15,7 +15,7 @@ use crate::uapi::xe::{
     DRM_XE_VM_BIND_FLAG_CHECK_PXP, DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR, DRM_XE_VM_BIND_FLAG_DECOMPRESS,
     DRM_XE_VM_BIND_FLAG_DUMPABLE, DRM_XE_VM_BIND_FLAG_IMMEDIATE, DRM_XE_VM_BIND_FLAG_NULL,
     DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_BIND_OP_MAP, DRM_XE_VM_BIND_OP_MAP_USERPTR,
-    DRM_XE_VM_BIND_OP_UNMAP, DRM_XE_VM_BIND_OP_UNMAP_ALL, VmBind, VmBindOp,
+    DRM_XE_VM_BIND_OP_UNMAP, DRM_XE_VM_BIND_OP_UNMAP_ALL, VmBind, VmBindOp, VmBindOps,
 };
 
 /// One operation of [`Vm::bind`].
@@ -73,10 +73,7 @@ impl<'a> Bind<'a> {
     }
 
     pub(super) fn mirror(range: PageRange, mirror: ResolvedMirror) -> Self {
-        Self::new(VmBindOp {
-            pat_index: mirror.pat.0,
-            ..Self::over(range, DRM_XE_VM_BIND_OP_MAP, mirror.flags)
-        })
+        Self::new(mirror.over(range))
     }
 
     /// Unmaps whatever the range holds.
@@ -157,8 +154,76 @@ impl<'a> Bind<'a> {
     }
 }
 
+impl Vm {
+    /// Makes several bind operations in one call: all or none (`VM_BIND`).
+    ///
+    /// Operations are checked first, then applied in order. An empty list without syncs is success.
+    ///
+    /// # Errors
+    ///
+    /// * [`ErrorKind::InvalidArgument`] (`EINVAL`): addresses beyond the GPU's, misaligned offsets, a PAT index that the device
+    ///   reserves or that is not coherent where it must be, unknown VM; also in-fences where the driver would apply the
+    ///   change and then fail (mirrors, unmaps in faulting VMs, objects not bound `immediate`), before the driver is asked.
+    /// * [`ErrorKind::AddressInUse`] (`EBUSY`): pages of a mirror in the range are in use by the GPU, or a fence on a mapping
+    ///   in the range is not signalled yet.
+    /// * [`ErrorKind::NotFound`] (`ENOENT`): a buffer object, sync object or bind queue does not exist, or the VM is dead.
+    /// * [`ErrorKind::OutOfMemory`] (`ENOBUFS`): more operations than fit in one call; [`bind_in_parts`](Self::bind_in_parts).
+    /// * [`ErrorKind::OutOfVram`] (`ENOSPC`), [`ErrorKind::Unsupported`] (`EOPNOTSUPP`), [`ErrorKind::DeviceLost`].
+    pub fn bind(&self, binds: &[Bind<'_>], mut syncs: Syncs<'_>) -> Result<()> {
+        self.check_process(VmBind::NAME)?;
+        check(self.flags(), binds, &syncs)?;
+        if binds.is_empty() {
+            return Ok(());
+        }
+        let exec_queue_id = syncs.bind_queue();
+        let fence = syncs.arm()?;
+        let inline = binds.len() == 1;
+        let mut arg = VmBind {
+            vm_id: self.id(),
+            exec_queue_id,
+            num_binds: u32::try_from(binds.len()).map_err(|_| {
+                Error::new(ErrorKind::InvalidArgument, VmBind::NAME).because("more than 2^32 operations")
+            })?,
+            binds: if inline {
+                VmBindOps::inline(binds[0].op())
+            } else {
+                // `Bind` is transparent around the kernel's struct.
+                VmBindOps::vector(binds.as_ptr() as u64)
+            },
+            num_syncs: fence.count(),
+            syncs: fence.address(),
+            ..Default::default()
+        };
+        // SAFETY: the kernel reads the operations and sync entries during the call. A user fence among them is the
+        // kernel's to write until it is signalled; `UserFence` keeps its page until then.
+        let result = unsafe { self.device().channel().call(&mut arg, Retry::Always) };
+        fence.settle(&result);
+        result.map_err(|error| explain_bind(error, self, binds))
+    }
+
+    /// Makes bind operations one call after another, each with as many as the kernel takes (`ENOBUFS` halves the number):
+    /// not all or none. Answers how many were applied, and how it ended.
+    ///
+    /// # Errors
+    ///
+    /// In the second part of the answer, as [`bind`](Self::bind).
+    pub fn bind_in_parts(&self, binds: &[Bind<'_>]) -> (usize, Result<()>) {
+        let mut done = 0;
+        let mut part = binds.len();
+        while done < binds.len() {
+            let end = done.saturating_add(part).min(binds.len());
+            match self.bind(&binds[done..end], Syncs::new()) {
+                Ok(()) => done = end,
+                Err(error) if error.errno() == Some(Errno::ENOBUFS) && part > 1 => part = part.div_ceil(2),
+                Err(error) => return (done, Err(error)),
+            }
+        }
+        (done, Ok(()))
+    }
+}
+
 /// Refuses what the driver would get wrong. `flags` is `None` for a VM that is the caller's own.
-pub(super) fn check(flags: Option<VmFlags>, binds: &[Bind<'_>], syncs: &Syncs<'_>) -> Result<()> {
+fn check(flags: Option<VmFlags>, binds: &[Bind<'_>], syncs: &Syncs<'_>) -> Result<()> {
     let refuse = |reason: &'static str, hint: &'static str| {
         Err(Error::new(ErrorKind::InvalidArgument, VmBind::NAME).because(reason).hint_is(hint))
     };

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::errors::explain;
+use super::operation::Answers;
 use super::pat::PatTable;
-use super::probe::{Answers, Probe};
 use super::query;
 use super::query::{Engine, Gt, MemoryRegion};
 use crate::channel::Channel;
@@ -144,6 +144,15 @@ impl Device {
         Ok(Self(Arc::new(Inner { channel, config, answers: Answers::default(), pat: OnceLock::new() })))
     }
 
+    /// Whether the device still takes calls: one system call, no allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DeviceLost`] when it is unplugged or wedged.
+    pub fn check_alive(&self) -> Result<()> {
+        drm::check_alive(self.channel()).map_err(|error| explain(error, &[]))
+    }
+
     /// A device that was asked nothing, of a kernel that can everything.
     #[cfg(test)]
     pub(super) fn unchecked(channel: Channel) -> Self {
@@ -176,10 +185,9 @@ impl Device {
         &self.0.config
     }
 
-    /// What this kernel and device can do. Questions are asked when first needed and answered from memory afterwards.
-    #[must_use]
-    pub fn probe(&self) -> Probe<'_> {
-        Probe::new(self, &self.0.answers)
+    /// What the kernel has answered so far; asked by [`Probe`](super::Probe).
+    pub(super) fn answers(&self) -> &Answers {
+        &self.0.answers
     }
 
     /// The device's memory regions, system memory first (`DEVICE_QUERY`, `MEM_REGIONS`).
@@ -225,6 +233,7 @@ impl Device {
 }
 
 impl PartialEq for Device {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -1,15 +1,14 @@
 //! GPU page faults that could not be served (`VM_GET_PROPERTY`).
 
 use super::errors::{Meaning, explain, means};
-use super::probe::Operation;
+use super::operation::Operation;
 use super::vm::Vm;
 use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::uapi::IoctlArg;
 use crate::uapi::xe::{
-    DRM_XE_VM_GET_PROPERTY_FAULTS, FAULT_ACCESS_TYPE_ATOMIC, FAULT_ACCESS_TYPE_READ, FAULT_ACCESS_TYPE_WRITE,
-    FAULT_TYPE_ATOMIC_ACCESS, FAULT_TYPE_NOT_PRESENT, FAULT_TYPE_WRITE_ACCESS, VmFault as RawFault,
-    VmGetProperty,
+    FAULT_ACCESS_TYPE_ATOMIC, FAULT_ACCESS_TYPE_READ, FAULT_ACCESS_TYPE_WRITE, FAULT_TYPE_ATOMIC_ACCESS,
+    FAULT_TYPE_NOT_PRESENT, FAULT_TYPE_WRITE_ACCESS, VmFault as RawFault, VmGetProperty,
 };
 
 /// What the GPU was doing.
@@ -122,18 +121,6 @@ impl Vm {
             .map_err(|error| self.explain_faults(error))?;
         let va_bits = self.device().config().va_bits;
         Ok(raw.iter().map(|raw| VmFault::from_raw(raw, va_bits)).collect())
-    }
-
-    /// Bytes of the fault list, with the channel's error.
-    pub(super) fn faults_size(&self) -> Result<u32> {
-        let mut arg = self.property();
-        // SAFETY: with size 0 the kernel writes the argument only.
-        unsafe { self.device().channel().call(&mut arg, Retry::Always) }?;
-        Ok(arg.size)
-    }
-
-    fn property(&self) -> VmGetProperty {
-        VmGetProperty { vm_id: self.id(), property: DRM_XE_VM_GET_PROPERTY_FAULTS, ..Default::default() }
     }
 
     #[cold]

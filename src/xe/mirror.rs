@@ -1,10 +1,10 @@
 //! Mirrors: GPU addresses that mean the same CPU addresses.
 
 use super::bind::{Bind, explain_bind};
+use super::operation::Operation;
 use super::pat::PatIndex;
-use super::probe::Operation;
 use super::sync::Syncs;
-use super::vm::{Vm, VmFlags};
+use super::vm::{ResolvedMirror, Vm, VmFlags};
 use crate::channel::Retry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::PageRange;
@@ -74,13 +74,6 @@ impl MirrorOptions {
     }
 }
 
-/// [`MirrorOptions`] as this kernel and device take them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ResolvedMirror {
-    pub(super) flags: u32,
-    pub(super) pat: PatIndex,
-}
-
 impl Vm {
     /// Mirrors every address the GPU can form, with default [`MirrorOptions`]. Nothing is filled in until a fault or a prefetch.
     ///
@@ -125,7 +118,7 @@ impl Vm {
         let mut mirrored = self.mirrored();
         let resolved = self.resolve_mirror(&mirrored, options)?;
         let bind = Bind::mirror(range, resolved);
-        self.bind_one(bind.op(), None, Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))?;
+        self.bind_one(bind.op(), Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))?;
         *mirrored = Some(resolved);
         Ok(())
     }
@@ -168,7 +161,7 @@ impl Vm {
             return Ok(());
         }
         let bind = Bind::unmap(range);
-        self.bind_one(bind.op(), None, Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))
+        self.bind_one(bind.op(), Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))
     }
 
     fn resolve_mirror(

@@ -3,124 +3,18 @@
 //! A missing xe ioctl and a bad argument both answer `EINVAL`, and the driver's version is 1.1.0 on every kernel. So each
 //! question is an operation with arguments that are known to be good, on a VM made for the purpose and destroyed at once.
 
-use std::sync::OnceLock;
-
-use super::bind::Bind;
+use super::advice::{Advice, AtomicMode, PreferredLocation};
 use super::device::Device;
-use super::madvise::{Advice, AtomicMode, PreferredLocation};
-use super::mirror::ResolvedMirror;
+use super::operation::{Answers, Operation};
 use super::pat::PatIndex;
-use super::vm::{Vm, VmFlags};
+use super::vm::{ResolvedMirror, Vm, VmFlags};
 use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::{PageRange, page_size};
 use crate::uapi::xe::{
     DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR, DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET, DRM_XE_VM_BIND_OP_PREFETCH,
-    VmBindOp,
+    DRM_XE_VM_BIND_OP_UNMAP, VmBindOp,
 };
-
-/// An ability that kernels or devices may lack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// VMs that serve GPU page faults ([`VmFlags::SVM`]).
-    FaultMode,
-    /// Mirrors of the CPU's addresses. Since kernel 6.15.
-    Mirror,
-    /// Prefetch of mirrored addresses to system memory. Since kernel 6.16.
-    Prefetch,
-    /// Prefetch of mirrored addresses to VRAM. Since kernel 6.18: 6.16 does not migrate, and 6.17 crashes.
-    PrefetchToVram,
-    /// Prefetch to where the advice prefers. Since kernel 6.18.
-    PrefetchAdvised,
-    /// [`Vm::advise`]. Since kernel 6.18.
-    Advise,
-    /// [`Vm::range_attributes`]. Since kernel 6.18.
-    RangeAttributes,
-    /// Advice that ends with the memory it was given for. Since kernel 6.18.
-    Autoreset,
-    /// Preferred locations other than "the faulting device" and "system memory". Since kernel 7.0.
-    PreferredRegion,
-    /// Mirroring addresses again while the GPU uses them. Since kernel 7.0.
-    RemirrorInUse,
-    /// [`VmFlags::NO_VM_OVERCOMMIT`]. Since kernel 7.1.
-    NoVmOvercommit,
-    /// [`Vm::faults`]. Since kernel 7.1.
-    Faults,
-    /// [`Vm::set_purgeable`]. Since kernel 7.1.
-    Purgeable,
-}
-
-impl Operation {
-    const COUNT: usize = Self::Purgeable as usize + 1;
-
-    /// Every operation.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::FaultMode,
-        Self::Mirror,
-        Self::Prefetch,
-        Self::PrefetchToVram,
-        Self::PrefetchAdvised,
-        Self::Advise,
-        Self::RangeAttributes,
-        Self::Autoreset,
-        Self::PreferredRegion,
-        Self::RemirrorInUse,
-        Self::NoVmOvercommit,
-        Self::Faults,
-        Self::Purgeable,
-    ];
-
-    /// What is missing where the operation is, and what cures it.
-    const fn absence(self) -> (&'static str, &'static str) {
-        match self {
-            Self::FaultMode => (
-                "the device does not serve GPU page faults",
-                "SVM needs PVC, Lunar Lake, Battlemage or newer",
-            ),
-            Self::Mirror => (
-                "the driver does not mirror CPU addresses on this device",
-                "Linux 6.15 or newer with CONFIG_DRM_XE_GPUSVM",
-            ),
-            Self::Prefetch => ("this kernel does not prefetch mirrored addresses", "Linux 6.16 or newer"),
-            Self::PrefetchToVram => (
-                "this kernel does not prefetch to VRAM, or the device has none",
-                "Linux 6.18 or newer, and a device with memory of its own",
-            ),
-            Self::PrefetchAdvised => {
-                ("this kernel does not prefetch to advised locations", "Linux 6.18 or newer")
-            }
-            Self::Advise => ("this kernel has no DRM_IOCTL_XE_MADVISE", "Linux 6.18 or newer"),
-            Self::RangeAttributes => {
-                ("this kernel has no DRM_IOCTL_XE_VM_QUERY_MEM_RANGE_ATTRS", "Linux 6.18 or newer")
-            }
-            Self::Autoreset => {
-                ("this kernel does not reset advice when memory is unmapped", "Linux 6.18 or newer")
-            }
-            Self::PreferredRegion => (
-                "this kernel prefers the faulting device or system memory only, or the device has no VRAM",
-                "Linux 7.0 or newer, and devices with memory of their own",
-            ),
-            Self::RemirrorInUse => {
-                ("this kernel does not mirror addresses again while the GPU uses them", "Linux 7.0 or newer")
-            }
-            Self::NoVmOvercommit => ("this kernel has no NO_VM_OVERCOMMIT", "Linux 7.1 or newer"),
-            Self::Faults => ("this kernel has no DRM_IOCTL_XE_VM_GET_PROPERTY", "Linux 7.1 or newer"),
-            Self::Purgeable => ("this kernel does not purge buffer objects", "Linux 7.1 or newer"),
-        }
-    }
-}
-
-/// Answers of the kernel so far.
-#[derive(Debug, Default)]
-pub(super) struct Answers([OnceLock<bool>; Operation::COUNT]);
-
-impl Answers {
-    #[cfg(test)]
-    pub(super) fn all_supported() -> Self {
-        Self([const { OnceLock::new() }; Operation::COUNT].map(|_: OnceLock<bool>| OnceLock::from(true)))
-    }
-}
 
 /// Asks what a device and its kernel can do; made by [`Device::probe`].
 ///
@@ -131,23 +25,26 @@ pub struct Probe<'a> {
     answers: &'a Answers,
 }
 
-impl<'a> Probe<'a> {
-    pub(super) const fn new(device: &'a Device, answers: &'a Answers) -> Self {
-        Self { device, answers }
+impl Device {
+    /// What this kernel and device can do. Questions are asked when first needed and answered from memory afterwards.
+    #[must_use]
+    pub fn probe(&self) -> Probe<'_> {
+        Probe { device: self, answers: self.answers() }
     }
+}
 
+impl Probe<'_> {
     /// Whether `operation` works here.
     ///
     /// # Errors
     ///
     /// Only when the question could not be asked (device lost, out of memory); it is asked again next time.
+    #[inline]
     pub fn supports(&self, operation: Operation) -> Result<bool> {
-        let answer = &self.answers.0[operation as usize];
-        if let Some(&known) = answer.get() {
-            return Ok(known);
+        match self.answers.of(operation).get() {
+            Some(&known) => Ok(known),
+            None => self.find_out(operation),
         }
-        let asked = self.ask(operation)?;
-        Ok(*answer.get_or_init(|| asked))
     }
 
     /// Success when `operation` works here.
@@ -163,7 +60,18 @@ impl<'a> Probe<'a> {
         Err(Error::new(ErrorKind::Unsupported, "Probe::require").because(reason).hint_is(hint))
     }
 
+    /// Whether `operation` is known to work here, without asking.
+    #[inline]
+    pub(super) fn is_known_to_support(&self, operation: Operation) -> bool {
+        self.answers.of(operation).get() == Some(&true)
+    }
+
     #[cold]
+    fn find_out(&self, operation: Operation) -> Result<bool> {
+        let asked = self.ask(operation)?;
+        Ok(*self.answers.of(operation).get_or_init(|| asked))
+    }
+
     fn ask(&self, operation: Operation) -> Result<bool> {
         let config = self.device.config();
         match operation {
@@ -270,22 +178,20 @@ struct MirroredPage<'a> {
 impl MirroredPage<'_> {
     fn mirror(&self, flags: u32) -> Result<()> {
         let mirror = ResolvedMirror { flags: DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR | flags, pat: self.pat };
-        self.vm.bind_one(Bind::mirror(self.range, mirror).op(), None, Retry::Always)
+        self.vm.bind_one(mirror.over(self.range), Retry::Always)
     }
 
     /// To system memory: never to VRAM, at which 6.17 crashes.
     fn prefetch(&self) -> Result<bool> {
-        let op = VmBindOp {
-            addr: self.range.start(),
-            range: self.range.len(),
-            op: DRM_XE_VM_BIND_OP_PREFETCH,
-            ..Default::default()
-        };
-        known(self.vm.bind_one(op, None, Retry::Always))
+        known(self.vm.bind_one(self.op(DRM_XE_VM_BIND_OP_PREFETCH), Retry::Always))
+    }
+
+    fn op(&self, op: u32) -> VmBindOp {
+        VmBindOp { addr: self.range.start(), range: self.range.len(), op, ..Default::default() }
     }
 
     fn unmap(&self) -> Result<()> {
-        self.vm.bind_one(Bind::unmap(self.range).op(), None, Retry::Always)
+        self.vm.bind_one(self.op(DRM_XE_VM_BIND_OP_UNMAP), Retry::Always)
     }
 }
 

@@ -4,17 +4,17 @@ use std::sync::{Mutex, PoisonError};
 
 use bitflags::bitflags;
 
-use super::bind::{self, Bind};
 use super::device::Device;
 use super::errors::{Meaning, explain, means};
-use super::mirror::ResolvedMirror;
-use super::sync::Syncs;
+use super::pat::PatIndex;
 use crate::channel::{ProcessGuard, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::range::PageRange;
 use crate::uapi::IoctlArg;
 use crate::uapi::xe::{
-    DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE, DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT,
-    DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, SyncEntry, VmBind, VmBindOp, VmBindOps, VmCreate, VmDestroy,
+    DRM_XE_VM_BIND_OP_MAP, DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE,
+    DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, VmBind, VmBindOp, VmBindOps,
+    VmCreate, VmDestroy,
 };
 
 bitflags! {
@@ -107,7 +107,7 @@ pub struct Vm {
     owned: bool,
     guard: ProcessGuard,
     /// How the VM was mirrored so far; locked across each mirror call, because the driver merges mirrors.
-    pub(super) mirrored: Mutex<Option<ResolvedMirror>>,
+    mirrored: Mutex<Option<ResolvedMirror>>,
 }
 
 impl Vm {
@@ -187,90 +187,38 @@ impl Vm {
 
     /// Makes one `VM_BIND` of one operation, stored in the argument: no allocation, one system call. The error is as the
     /// channel gives it.
-    pub(super) fn bind_one(&self, op: VmBindOp, fence: Option<&SyncEntry>, retry: Retry) -> Result<()> {
+    pub(super) fn bind_one(&self, op: VmBindOp, retry: Retry) -> Result<()> {
         self.guard.check(VmBind::NAME)?;
-        let mut arg = VmBind {
-            vm_id: self.id,
-            num_binds: 1,
-            binds: VmBindOps::inline(op),
-            num_syncs: u32::from(fence.is_some()),
-            syncs: fence.map_or(0, |sync| sync as *const _ as u64),
-            ..Default::default()
-        };
-        // SAFETY: the kernel reads the sync entry during the call. A user fence in it is the kernel's to write until it
-        // is signalled; `UserFence` keeps its page until then.
+        let mut arg =
+            VmBind { vm_id: self.id, num_binds: 1, binds: VmBindOps::inline(op), ..Default::default() };
+        // SAFETY: the argument holds no address that the kernel writes to.
         unsafe { self.device.channel().call(&mut arg, retry) }
-    }
-
-    /// Makes several bind operations in one call: all or none (`VM_BIND`).
-    ///
-    /// Operations are checked first, then applied in order. An empty list without syncs is success.
-    ///
-    /// # Errors
-    ///
-    /// * [`ErrorKind::InvalidArgument`] (`EINVAL`): addresses beyond the GPU's, misaligned offsets, a PAT index that the device
-    ///   reserves or that is not coherent where it must be, unknown VM; also in-fences where the driver would apply the
-    ///   change and then fail (mirrors, unmaps in faulting VMs, objects not bound `immediate`), before the driver is asked.
-    /// * [`ErrorKind::AddressInUse`] (`EBUSY`): pages of a mirror in the range are in use by the GPU, or a fence on a mapping
-    ///   in the range is not signalled yet.
-    /// * [`ErrorKind::NotFound`] (`ENOENT`): a buffer object, sync object or bind queue does not exist, or the VM is dead.
-    /// * [`ErrorKind::OutOfMemory`] (`ENOBUFS`): more operations than fit in one call; [`bind_in_parts`](Self::bind_in_parts).
-    /// * [`ErrorKind::OutOfVram`] (`ENOSPC`), [`ErrorKind::Unsupported`] (`EOPNOTSUPP`), [`ErrorKind::DeviceLost`].
-    pub fn bind(&self, binds: &[Bind<'_>], mut syncs: Syncs<'_>) -> Result<()> {
-        self.guard.check(VmBind::NAME)?;
-        bind::check(self.flags, binds, &syncs)?;
-        if binds.is_empty() {
-            return Ok(());
-        }
-        let exec_queue_id = syncs.bind_queue();
-        let fence = syncs.arm()?;
-        let inline = binds.len() == 1;
-        let mut arg = VmBind {
-            vm_id: self.id,
-            exec_queue_id,
-            num_binds: u32::try_from(binds.len()).map_err(|_| {
-                Error::new(ErrorKind::InvalidArgument, VmBind::NAME).because("more than 2^32 operations")
-            })?,
-            binds: if inline {
-                VmBindOps::inline(binds[0].op())
-            } else {
-                // `Bind` is transparent around the kernel's struct.
-                VmBindOps::vector(binds.as_ptr() as u64)
-            },
-            num_syncs: fence.count(),
-            syncs: fence.address(),
-            ..Default::default()
-        };
-        // SAFETY: the kernel reads the operations and sync entries during the call. A user fence among them is the
-        // kernel's to write until it is signalled; `UserFence` keeps its page until then.
-        let result = unsafe { self.device.channel().call(&mut arg, Retry::Always) };
-        fence.settle(&result);
-        result.map_err(|error| bind::explain_bind(error, self, binds))
-    }
-
-    /// Makes bind operations one call after another, each with as many as the kernel takes (`ENOBUFS` halves the number):
-    /// not all or none. Answers how many were applied, and how it ended.
-    ///
-    /// # Errors
-    ///
-    /// In the second part of the answer, as [`bind`](Self::bind).
-    pub fn bind_in_parts(&self, binds: &[Bind<'_>]) -> (usize, Result<()>) {
-        let mut done = 0;
-        let mut part = binds.len();
-        while done < binds.len() {
-            let end = done.saturating_add(part).min(binds.len());
-            match self.bind(&binds[done..end], Syncs::new()) {
-                Ok(()) => done = end,
-                Err(error) if error.errno() == Some(Errno::ENOBUFS) && part > 1 => part = part.div_ceil(2),
-                Err(error) => return (done, Err(error)),
-            }
-        }
-        (done, Ok(()))
     }
 
     pub(super) fn mirrored(&self) -> std::sync::MutexGuard<'_, Option<ResolvedMirror>> {
         // The lock guards a plain value that is written whole, so a panic elsewhere leaves nothing half-done in it.
         self.mirrored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How addresses are mirrored, as this kernel and device take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResolvedMirror {
+    pub(super) flags: u32,
+    pub(super) pat: PatIndex,
+}
+
+impl ResolvedMirror {
+    /// The operation that mirrors `range` so.
+    pub(super) fn over(self, range: PageRange) -> VmBindOp {
+        VmBindOp {
+            addr: range.start(),
+            range: range.len(),
+            op: DRM_XE_VM_BIND_OP_MAP,
+            flags: self.flags,
+            pat_index: self.pat.0,
+            ..Default::default()
+        }
     }
 }
 

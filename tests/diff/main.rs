@@ -9,6 +9,8 @@
 //! ```
 
 mod frame;
+mod kfd;
+mod memory;
 mod xe;
 
 use std::process::ExitCode;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use frame::{Model, Options, Side};
 
 /// Every driver that can be compared.
-const MODELS: &[&dyn Model] = &[&xe::Xe];
+const MODELS: &[&dyn Model] = &[&xe::Xe, &kfd::Kfd];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

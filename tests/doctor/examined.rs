@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use drm_pagemap::doctor::{CHECKS, Report, Status, Verdict, examine_system};
 
 use crate::machine::Machine;
+use crate::page::assert_cures_are_there;
 
 /// Examines, holds what is true of every report against it, and compares it with `snapshots/<name>.txt`.
 pub(crate) fn expect(name: &str, machine: &Machine, verdicts: &[Verdict]) -> Report {
     let report = examine_system(machine);
     assert_well_formed(&report);
     assert_harmless(machine);
+    assert_cures_are_there(&report);
     let found: Vec<Verdict> = report.devices.iter().map(|device| device.verdict).collect();
     compare(name, &report.to_string());
     assert_eq!(found, verdicts, "{name}:\n{report}");

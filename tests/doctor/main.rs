@@ -8,5 +8,6 @@ mod examined;
 mod intel;
 mod machine;
 mod nodes;
+mod page;
 mod refused;
 mod surroundings;

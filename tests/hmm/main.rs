@@ -14,6 +14,7 @@ mod huge;
 #[path = "../residency_kernel/memory.rs"]
 mod memory;
 mod pages;
+mod policy;
 mod prepare;
 mod random;
 mod sharing;
@@ -30,6 +31,7 @@ fn main() {
     let present = std::path::Path::new(&device::path(0)).exists();
     let cases = [
         pages::cases(),
+        policy::cases(),
         huge::cases(),
         sharing::cases(),
         types::cases(),

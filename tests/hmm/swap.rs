@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Swaps pages out. `false` when copies of them stay in the swap cache.
-fn swaps_out(memory: &Memory, pages: std::ops::Range<usize>) -> bool {
+pub(crate) fn swaps_out(memory: &Memory, pages: std::ops::Range<usize>) -> bool {
     let range = memory.part(pages.clone());
     for _ in 0..20 {
         memory.advise(pages.clone(), libc::MADV_PAGEOUT).unwrap();

@@ -31,7 +31,7 @@ fn dropped_mirror_leaves_data(context: &Context) -> TestResult {
 }
 
 /// Runs `child` in a forked process and gives its exit status.
-fn in_child(child: impl FnOnce() -> bool) -> nix::sys::wait::WaitStatus {
+pub(crate) fn in_child(child: impl FnOnce() -> bool) -> nix::sys::wait::WaitStatus {
     // SAFETY: the child makes the calls under test, which take no lock that another thread of the suite may hold: tests run
     // one at a time.
     match unsafe { nix::unistd::fork() }.expect("fork") {
@@ -46,7 +46,7 @@ fn in_child(child: impl FnOnce() -> bool) -> nix::sys::wait::WaitStatus {
     }
 }
 
-fn assert_child_succeeded(status: nix::sys::wait::WaitStatus) {
+pub(crate) fn assert_child_succeeded(status: nix::sys::wait::WaitStatus) {
     assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "{status:?}");
 }
 

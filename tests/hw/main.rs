@@ -10,15 +10,24 @@
 mod harness;
 
 mod advice;
+mod budget;
+mod causes;
+mod counters;
+mod doctor;
+mod events;
 mod faults;
+mod gpu_store;
 mod kfd;
 mod lifetime;
 mod mapping;
 mod memory_kinds;
 mod placement;
+mod prefetcher;
 mod pressure;
+mod queue;
 mod simulated;
 mod story;
+mod trouble;
 
 use std::process::ExitCode;
 
@@ -26,11 +35,21 @@ fn main() -> ExitCode {
     let common = [
         placement::TESTS,
         advice::TESTS,
+        events::TESTS,
+        doctor::TESTS,
         memory_kinds::TESTS,
+        causes::TESTS,
         pressure::TESTS,
+        budget::TESTS,
+        prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
+        counters::TESTS,
         story::TESTS,
+        trouble::COPIES,
+        trouble::FIRMWARE,
+        trouble::QUEUES,
     ];
-    harness::run(&[&common, kfd::TESTS].concat())
+    // Last: the device is taken away and given back.
+    harness::run(&[&common, kfd::TESTS, trouble::amdgpu::TESTS, &[trouble::REMOVAL]].concat())
 }

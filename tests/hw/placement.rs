@@ -103,6 +103,7 @@ fn prefetch_moves_and_says_so(context: &Context) -> TestResult {
     assert_eq!((outcome.moved(), outcome.already_there(), outcome.not_moved()), (8 << 20, 0, 0), "{outcome}");
     assert!(outcome.is_complete() && outcome.is_observed());
     assert_eq!(device_bytes(data.range())?, 8 << 20);
+    context.picture("after the prefetch", data.range())?;
     assert_intact(&data);
     Ok(())
 }
@@ -136,6 +137,7 @@ fn cpu_read_brings_it_back(context: &Context) -> TestResult {
     to_vram(context, &mirror, &data)?;
     let middle = data.len() / 4;
     assert_eq!(std::hint::black_box(&data)[middle], word_at(middle));
+    context.picture("after the CPU read one word", data.range())?;
     let now = residency::of_range(data.range())?;
     let touched = &data[middle] as *const u64 as u64;
     assert_ne!(now.place_at(touched), Some(Place::Device), "the touched page is back");

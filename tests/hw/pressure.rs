@@ -39,6 +39,7 @@ fn more_data_than_vram(context: &Context) -> TestResult {
         data[index] = word_at(index);
     }
     let outcome = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
+    context.picture("what found room in VRAM", data.range())?;
     let resident = device_bytes(data.range())?;
     assert!(resident <= vram, "{resident} bytes in {vram} bytes of VRAM");
     assert!(resident >= vram / 2, "most of VRAM is used: {outcome}");
@@ -51,7 +52,7 @@ fn more_data_than_vram(context: &Context) -> TestResult {
 
 /// Threads that count in words of `data`, one stripe each, while `migrate` runs again and again. Returns what each word must
 /// hold at the end.
-fn count_while(data: &Buffer<u64>, mut migrate: impl FnMut() -> TestResult) -> TestResult {
+pub(crate) fn count_while(data: &Buffer<u64>, mut migrate: impl FnMut() -> TestResult) -> TestResult {
     const WRITERS: usize = 2;
     const STRIDE: usize = 512;
     let words: &[AtomicU64] = {

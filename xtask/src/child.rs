@@ -9,6 +9,9 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// How long a killed child may take to be gone.
+const LETTING_GO: Duration = Duration::from_secs(20);
+
 /// When the user first asked to stop.
 static INTERRUPTED: OnceLock<Instant> = OnceLock::new();
 
@@ -112,10 +115,32 @@ impl Guarded {
     }
 }
 
+impl Guarded {
+    /// Asks the child and its descendants to end, then makes them. `None`: the kernel does not let go of the child.
+    pub(crate) fn kill(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        for signal in [Signal::TERM, Signal::KILL] {
+            if self.ended()?.is_some() {
+                break;
+            }
+            let _ = rustix::process::kill_process_group(pid, signal);
+            let _ = rustix::process::kill_process(pid, signal);
+            self.wait(patience)?;
+        }
+        self.ended()
+    }
+
+    /// The number of the child, for messages.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Guarded {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        // A child that a driver holds in the kernel never ends; that must not hold the task too.
+        let _ = self.wait(LETTING_GO);
     }
 }
 

@@ -1,11 +1,15 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
+mod bench;
+mod bench_hw;
 mod child;
 mod command;
 mod diff;
 mod hmm;
 mod hwtest;
 mod lab;
+mod matrix;
+mod release;
 mod table;
 
 use anyhow::{Result, bail};
@@ -16,8 +20,13 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask bench ...    what everything costs beside what a user would pick instead
 cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
+cargo xtask matrix ...   the table of what was tested where
+cargo xtask bench-hw ... what moving memory to a GPU and back costs here
+cargo xtask release-check
+                         what must hold before a version is published
 cargo xtask help         this text
 
 Each has --help.
@@ -48,6 +57,10 @@ fn run(mut parser: Parser) -> Result<i32> {
             child::catch_interrupts()?;
             lab::main(parser)
         }
+        "bench" => {
+            child::catch_interrupts()?;
+            bench::main(parser)
+        }
         "diff" => {
             child::catch_interrupts()?;
             diff::main(parser)
@@ -55,6 +68,18 @@ fn run(mut parser: Parser) -> Result<i32> {
         "hmm" => {
             child::catch_interrupts()?;
             hmm::main(parser)
+        }
+        "bench-hw" => {
+            child::catch_interrupts()?;
+            bench_hw::main(parser)
+        }
+        "release-check" => {
+            child::catch_interrupts()?;
+            release::main(parser)
+        }
+        "matrix" => {
+            child::catch_interrupts()?;
+            matrix::main(parser)
         }
         "hwtest" => {
             child::catch_interrupts()?;

@@ -72,15 +72,14 @@ fn attributes_wait_for_every_gpu() {
 
 #[test]
 fn gpus_without_svm_need_not_be_acquired() {
-    let mut config = two_gpus();
+    let mut config = KfdConfig { kernel: Kernel::V6_16, ..two_gpus() };
     config.gpus[1].svm = false;
     let machine = Machine::without_vm(config);
     let memory = memory(1);
     machine.process.acquire_vm(&machine.renders[0], gpu(GPU)).unwrap();
-    let set = || machine.process.set_attributes(memory.range(), &[SvmAttribute::Access(gpu(GPU))]);
-    set().unwrap_err();
-    machine.process.exempt_gpus_without_svm(&Topology::read(&machine.kfd.topology()).unwrap());
-    set().unwrap();
+    let set = |id| machine.process.set_attributes(memory.range(), &[SvmAttribute::Access(gpu(id))]);
+    set(GPU).unwrap();
+    assert_eq!(set(0x1111).unwrap_err().errno(), Some(Errno::EINVAL), "the kernel's own answer");
 }
 
 #[test]
@@ -102,8 +101,8 @@ fn a_process_without_gpus_or_with_none_that_can() {
     let mut incapable = KfdConfig::new();
     incapable.gpus[0].svm = false;
     let machine = Machine::without_vm(incapable);
-    machine.process.exempt_gpus_without_svm(&Topology::read(&machine.kfd.topology()).unwrap());
-    assert_eq!(set(&machine).kind(), ErrorKind::Unsupported);
+    assert_eq!(set(&machine).kind(), ErrorKind::InvalidArgument);
+    assert!(machine.kfd.hazards().is_empty());
 }
 
 #[test]

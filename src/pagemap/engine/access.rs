@@ -32,7 +32,7 @@ impl Engine {
             let page = ((cursor - self.table[index].start) >> self.shift) as u32;
             if !self.table[index].device.get(page) {
                 // System memory inside a window. If it is absent, the kernel could not fill it in for the asking thread.
-                self.fill_with_zero(cursor & !(self.page - 1));
+                self.fill_with_zero(index, page);
                 break;
             }
             let within = cursor & (self.page - 1);

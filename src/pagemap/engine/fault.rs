@@ -37,7 +37,7 @@ impl Engine {
             State::CopyIn | State::Free => {}
             State::CopyOut => {
                 if !is_device {
-                    return self.fill_with_zero(at);
+                    return self.fill_with_zero(index, page);
                 }
                 if self.is_copier_of(index, fault.thread) {
                     // The copy needs the page it is to produce. Nothing can ever resolve that.
@@ -46,7 +46,7 @@ impl Engine {
                 self.table[index].wanted.set(page..page + 1);
             }
             State::Resident if poisoned => self.uffd.wake(at, self.page),
-            State::Resident if !is_device => self.fill_with_zero(at),
+            State::Resident if !is_device => self.fill_with_zero(index, page),
             State::Resident => {
                 self.count(region, |c| c.cpu_faults += 1);
                 self.serve_device_page(index, page);
@@ -135,13 +135,14 @@ impl Engine {
 
     /// Whether a range of at most 2 MiB is one mapping that is registered with this userfaultfd, and not with another one,
     /// which older kernels would let this one unregister.
-    fn is_ours(&mut self, at: u64, len: u64) -> bool {
+    pub(super) fn is_ours(&mut self, at: u64, len: u64) -> bool {
         let Ok(nothing) = self.scratch_address() else { return false };
         let mut round = 0;
         loop {
             // Moves holes only; the kernel checks the destination all the same.
             match self.uffd.move_pages(at, nothing, len) {
-                Ok(()) => return true,
+                // A huge page is in the way only of what may be put there.
+                Ok(()) | Err((_, Errno::EEXIST)) => return true,
                 Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
                 Err(_) => return false,
             }
@@ -150,11 +151,25 @@ impl Engine {
     }
 
     /// A page of a window that is not the device's reads as zero, as any absent page.
-    pub(super) fn fill_with_zero(&mut self, at: u64) {
+    pub(super) fn fill_with_zero(&mut self, index: u32, page: u32) {
+        let id = self.table[index].id(index);
+        let at = self.table[index].start + self.bytes(page);
         let mut round = 0;
-        while let Err((_, Errno::EAGAIN)) = self.uffd.zero(at, self.page) {
-            self.let_mappings_settle(round);
+        loop {
+            match self.uffd.zero(at, self.page) {
+                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
+                Ok(()) => {
+                    // The page was not there, so nothing is left to discard. What is written there from now on is to stay.
+                    self.table[index].stale.clear(page..page + 1);
+                    break;
+                }
+                Err(_) => break,
+            }
             round += 1;
+            // The window may be elsewhere, and something else here: the thread touches the page again.
+            if self.table.find(id).is_none() || self.table[index].start + self.bytes(page) != at {
+                break;
+            }
         }
         self.uffd.wake(at, self.page);
     }

@@ -62,6 +62,9 @@ impl Engine {
             }
         }
         self.count(region, |c| c.windows_out += 1);
+        // The pages are there: who waits for them need not wait for the rest.
+        let node = &self.table[index];
+        self.uffd.wake(node.start, self.bytes(node.pages));
         self.finish(index);
         Ok(())
     }
@@ -263,16 +266,26 @@ impl Engine {
 
     /// Lets the threads that wait for a page of a window run into `SIGBUS`. The device keeps the page.
     pub(super) fn poison_page(&mut self, index: u32, page: u32) {
-        let at = self.table[index].start + self.bytes(page);
+        let id = self.table[index].id(index);
+        let touched = self.table[index].start + self.bytes(page);
         let mut round = 0;
-        while let Err((_, Errno::EAGAIN)) = self.uffd.poison(at, self.page) {
-            self.let_mappings_settle(round);
+        while self.table.find(id).is_some() && self.table[index].device.get(page) {
+            let at = self.table[index].start + self.bytes(page);
+            match self.uffd.poison(at, self.page) {
+                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
+                Ok(()) | Err((_, Errno::EEXIST)) => {
+                    self.table[index].poisoned.set(page..page + 1);
+                    let region = self.table[index].region;
+                    self.count(region, |c| c.pages_poisoned += 1);
+                    self.uffd.wake(at, self.page);
+                    break;
+                }
+                // The page is where nobody can touch it.
+                Err(_) => break,
+            }
             round += 1;
         }
-        self.table[index].poisoned.set(page..page + 1);
-        let region = self.table[index].region;
-        self.count(region, |c| c.pages_poisoned += 1);
-        self.uffd.wake(at, self.page);
+        self.uffd.wake(touched, self.page);
     }
 
     /// Where a page of a window lies outside the process's own memory.
@@ -313,25 +326,21 @@ impl Engine {
     /// The kernel announces `MADV_DONTNEED` *before* it drops the pages. If a page of system memory migrated in between,
     /// the kernel would find nothing to drop, and the old contents would come back later. So the engine drops them itself.
     fn scrap_stale(&mut self, index: u32) {
-        let stale = std::mem::replace(&mut self.table[index].stale, Mask::EMPTY);
-        let mut at = 0;
-        while let Some(run) = stale.next_run(at, self.table[index].pages) {
-            at = run.end;
-            for page in run {
-                let start = self.table[index].start + self.bytes(page);
-                self.scrap(start);
-            }
-        }
-    }
-
-    fn scrap(&mut self, at: u64) {
-        let Ok(scratch) = self.scratch_address() else { return };
+        let id = self.table[index].id(index);
         let mut round = 0;
-        while let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
-            self.let_mappings_settle(round);
-            round += 1;
+        // Reports that are read meanwhile can move the window, add to its pages, and end it.
+        while self.table.find(id).is_some() {
+            let Some(run) = self.table[index].stale.next_run(0, self.table[index].pages) else { return };
+            let at = self.table[index].start + self.bytes(run.start);
+            let Ok(scratch) = self.scratch_address() else { return };
+            if let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
+                self.let_mappings_settle(round);
+                round += 1;
+                continue;
+            }
+            self.empty_scratch();
+            self.table[index].stale.clear(run.start..run.start + 1);
         }
-        self.empty_scratch();
     }
 
     /// One page to move something into; made when first needed.

@@ -326,10 +326,15 @@ impl Engine {
             let stop = pinned.filter(|&page| page >= done).unwrap_or(pages).min(pages);
             let start = self.table[index].start + self.bytes(done);
             let Some(pool) = self.pool_address(index, done) else { break };
-            let (moved, errno) = match self.uffd.move_pages(pool, start, self.bytes(stop - done)) {
-                Ok(()) if stop < pages => (stop - done, Some(Errno::EBUSY)),
-                Ok(()) => (stop - done, None),
-                Err((bytes, errno)) => ((bytes >> self.shift) as u32, Some(errno)),
+            let mut len = stop - done;
+            let (moved, errno) = loop {
+                match self.uffd.move_pages(pool, start, self.bytes(len)) {
+                    // The kernel moves within one mapping, and there may be several here: half as much then.
+                    Err((0, Errno::EINVAL)) if len > 1 && p.collect == Collect::BestEffort => len /= 2,
+                    Ok(()) if done + len == stop && stop < pages => break (len, Some(Errno::EBUSY)),
+                    Ok(()) => break (len, None),
+                    Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),
+                }
             };
             self.table[index].device.set(done..done + moved);
             done += moved;
@@ -338,7 +343,9 @@ impl Engine {
                 Some(Errno::EAGAIN) => {
                     self.let_mappings_settle(round);
                     round += 1;
-                    if self.table.find(id).is_none() || self.table[index].leave {
+                    let given_up = self.table.find(id).is_none()
+                        || (self.table[index].leave && !self.was_about_a_former_owner(index));
+                    if given_up {
                         return Ok(refused);
                     }
                 }
@@ -359,6 +366,34 @@ impl Engine {
             }
         }
         Ok(refused)
+    }
+
+    /// Whether the unmapping that was just reported had happened before the window was opened: its addresses were given to
+    /// a new mapping, which was registered, while the thread that unmapped the old one had yet to report it. Takes the report
+    /// back then. Nothing can have moved in between, since the kernel moves no page while a report is due.
+    fn was_about_a_former_owner(&mut self, index: u32) -> bool {
+        let node = &mut self.table[index];
+        if !node.device.is_empty() || node.dirty || !node.stale.is_empty() || node.gone.is_empty() {
+            return false;
+        }
+        let (gone, start, pages) = (std::mem::replace(&mut node.gone, Mask::EMPTY), node.start, node.pages);
+        let id = node.id(index);
+        node.leave = false;
+        let ours = self.is_ours(start, self.bytes(pages));
+        if self.table.find(id).is_none() {
+            return false;
+        }
+        let node = &mut self.table[index];
+        if ours && !node.leave && node.start == start {
+            return true;
+        }
+        let mut at = 0;
+        while let Some(run) = gone.next_run(at, pages) {
+            at = run.end;
+            node.gone.set(run);
+        }
+        node.leave = true;
+        false
     }
 
     fn empty_pool_page(&mut self, index: u32, page: u32) {

@@ -126,6 +126,23 @@ impl Uffd {
         call(self.fd.as_fd(), arg)
     }
 
+    /// A call that puts something somewhere. `ENOENT` from it means that nothing is mapped there.
+    ///
+    /// The kernel looks whether mappings are changing, then for the mapping, then again whether mappings are changing
+    /// (`userfaultfd_move`, `uffd_move_lock`, `move_pages`; the same in `mfill_atomic`). So a mapping that moves away between
+    /// the first two looks is `ENOENT`, though its report, unread yet, will say where it is. Asked again the kernel answers
+    /// `EAGAIN` then: the first look sees the unread report.
+    fn call_there<A: IoctlArg + Copy>(&self, arg: &mut A) -> Result<(), Errno> {
+        let again = *arg;
+        match self.call(arg) {
+            Err(Errno::ENOENT) => {
+                *arg = again;
+                self.call(arg)
+            }
+            result => result,
+        }
+    }
+
     pub(crate) fn register(&self, start: u64, len: u64, mode: u64) -> Result<(), Errno> {
         self.call(&mut UffdioRegister { range: UffdioRange { start, len }, mode, ioctls: 0 })
     }
@@ -145,7 +162,7 @@ impl Uffd {
         let mut done = 0;
         while done < len {
             let mut arg = UffdioMove { dst: dst + done, src: src + done, len: len - done, mode, moved: 0 };
-            match self.call(&mut arg) {
+            match self.call_there(&mut arg) {
                 Ok(()) => return Ok(()),
                 // Part of it is done: the next call tells why it stopped there.
                 Err(_) if arg.moved > 0 => done += arg.moved as u64,
@@ -161,7 +178,7 @@ impl Uffd {
         while done < len {
             let mode = UFFDIO_COPY_MODE_DONTWAKE;
             let mut arg = UffdioCopy { dst: dst + done, src: src + done, len: len - done, mode, copy: 0 };
-            match self.call(&mut arg) {
+            match self.call_there(&mut arg) {
                 Ok(()) => return Ok(()),
                 Err(_) if arg.copy > 0 => done += arg.copy as u64,
                 Err(errno) => return Err((done, errno)),
@@ -176,7 +193,7 @@ impl Uffd {
         while done < len {
             let range = UffdioRange { start: start + done, len: len - done };
             let mut arg = UffdioZeropage { range, mode: UFFDIO_ZEROPAGE_MODE_DONTWAKE, zeropage: 0 };
-            match self.call(&mut arg) {
+            match self.call_there(&mut arg) {
                 Ok(()) => return Ok(()),
                 Err(_) if arg.zeropage > 0 => done += arg.zeropage as u64,
                 Err(errno) => return Err((done, errno)),
@@ -191,7 +208,7 @@ impl Uffd {
         while done < len {
             let range = UffdioRange { start: start + done, len: len - done };
             let mut arg = UffdioPoison { range, mode: UFFDIO_POISON_MODE_DONTWAKE, updated: 0 };
-            match self.call(&mut arg) {
+            match self.call_there(&mut arg) {
                 Ok(()) => return Ok(()),
                 Err(_) if arg.updated > 0 => done += arg.updated as u64,
                 Err(errno) => return Err((done, errno)),

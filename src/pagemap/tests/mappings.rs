@@ -3,7 +3,7 @@
 use rustix::mm::{Advice, MprotectFlags, MremapFlags};
 
 use super::*;
-use crate::pagemap::{Event, Notifier};
+use crate::pagemap::{Atomicity, Event, Notifier, Windows};
 
 #[test]
 fn unmapping_part_of_a_window_leaves_the_rest_in_two() {
@@ -282,4 +282,17 @@ fn watching_leaves_system_calls_and_huge_pages_alone() {
     let plain = Memory::huge(MB2);
     memory.fill();
     assert_eq!(memory.is_huge(), plain.is_huge());
+}
+
+#[test]
+fn best_effort_goes_over_the_edges_of_mappings_that_look_alike() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let memory = Memory::filled(64 << 10);
+    // The kernel keeps the middle apart from now on, though it is memory of the same kind.
+    memory.advise(memory.part(5, 3), Advice::LinuxDontDump).unwrap();
+    let options = MigrateOptions::new().windows(Windows::Blocks(MB2)).atomicity(Atomicity::BestEffort);
+    let migrated = space.migrate_to_devmem(&vram, memory.range(), &options).unwrap();
+    assert_eq!((migrated.moved, migrated.refused), (64 << 10, 0));
+    memory.check();
+    assert_eq!(vram.usage().unwrap().used, 0);
 }

@@ -115,3 +115,101 @@ fn addresses_used_again_at_once_are_the_new_owners() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// Ends the other threads of a scope also when an assertion fails.
+struct StopWhenDone<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDone<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn memory_that_moves_while_its_pages_come_back_is_whole() {
+    let Some((space, vram)) = simulated(MB2) else { return };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopWhenDone(&stop);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    vram.evict(MB2).unwrap();
+                }
+            });
+        }
+        let mut memory = Memory::filled(64 << 10);
+        for _ in 0..2000 {
+            space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
+            memory = memory.relocate();
+            memory.check();
+        }
+    });
+}
+
+#[test]
+fn what_is_written_after_a_discard_stays() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let (memory, other) = (Memory::filled(64 << 10), Memory::filled(8 * MB2));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopWhenDone(&stop);
+        scope.spawn(|| {
+            // Windows under way, inside which the engine reads reports.
+            while !stop.load(Ordering::Relaxed) {
+                let _ = space.migrate_to_devmem(&vram, other.range(), &MigrateOptions::new());
+                let _ = space.migrate_to_ram(other.range());
+            }
+        });
+        let page = page_size();
+        for round in 0..2000u64 {
+            // Page 5 is system memory in a window whose other pages are the device's.
+            let _ = space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new());
+            memory.advise(memory.part(5, 1), Advice::LinuxDontNeed).unwrap();
+            memory.set(5 * page, 1);
+            memory.advise(memory.part(5, 1), Advice::LinuxDontNeed).unwrap();
+            let value = (round % 255) as u8 + 1;
+            memory.set(5 * page, value);
+            assert_eq!(memory.get(5 * page), value, "in round {round}");
+        }
+    });
+}
+
+/// Two threads take the same addresses in turn. The report of one's unmapping may come after the other's request.
+#[test]
+fn addresses_that_change_hands_migrate() {
+    use rustix::mm::{MapFlags, ProtFlags};
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let free = Memory::absent(64 << 10);
+    // Far below where the kernel puts what has no address of its own.
+    let (start, len) = (free.start() - (64 << 30), 64 << 10);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut turns = 0;
+                while turns < 300 {
+                    let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+                    let prot = ProtFlags::READ | ProtFlags::WRITE;
+                    // SAFETY: maps only where nothing is mapped.
+                    let mapped = unsafe { rustix::mm::mmap_anonymous(start as *mut _, len, prot, flags) };
+                    let Ok(mapped) = mapped else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    turns += 1;
+                    // SAFETY: the mapping just made, which no other thread uses.
+                    unsafe { mapped.cast::<u8>().write_bytes(7, len) };
+                    let range = PageRange::new(start, len as u64).unwrap();
+                    let migrated = space.migrate_to_devmem(&vram, range, &MigrateOptions::new());
+                    // SAFETY: as above.
+                    let intact = unsafe { std::slice::from_raw_parts(mapped.cast::<u8>(), len) };
+                    let intact = turns % 2 == 0 || intact.iter().all(|&byte| byte == 7);
+                    // SAFETY: the mapping just made; nothing refers to it any more.
+                    unsafe { rustix::mm::munmap(mapped, len) }.unwrap();
+                    assert_eq!(migrated.unwrap().moved, len as u64);
+                    assert!(intact, "turn {turns}");
+                }
+            });
+        }
+    });
+}

@@ -153,7 +153,7 @@ impl Stage {
             changed: Condvar::new(),
         });
         let xe = xe::Device::from_channel(Channel::to_virtual(gate.clone())).unwrap();
-        let gpu = Gpu::from_device(Device::Xe(xe)).unwrap();
+        let gpu = Gpu::of_device(Device::Xe(xe)).unwrap();
         let mirror = Arc::new(gpu.mirror().unwrap());
         // The first prefetch to VRAM asks the driver, by others, what it can do.
         let data = filled(2 << 20);

@@ -75,7 +75,7 @@ impl KfdNode {
             abi::AMDKFD_IOC_SVM => {
                 let mut state = context.lock();
                 let result = state.svm(kfd, buffer, secondary);
-                if kfd.smi.is_open() && !state.resident.is_empty() {
+                if kfd.smi.is_heard() && !state.resident.is_empty() {
                     // Someone reads the log: touches of the CPU must be looked for.
                     kfd.wake_worker();
                 }
@@ -95,7 +95,10 @@ impl KfdNode {
             }
             abi::AMDKFD_IOC_AVAILABLE_MEMORY => with(buffer, |arg| context.lock().available_memory(kfd, arg)),
             abi::AMDKFD_IOC_SMI_EVENTS => with(buffer, |arg: &mut abi::SmiEvents| {
-                context.lock().known(arg.gpuid)?;
+                let mut state = context.lock();
+                state.known(arg.gpuid)?;
+                // What happened before is nothing for this log.
+                state.catch_up(kfd);
                 arg.anon_fd = kfd.smi.open(arg.gpuid)?;
                 kfd.wake_worker();
                 Ok(())

@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicU32;
 
 use drm_pagemap::uapi::xe::*;
 
-use super::memory::{CONTROL, PAGE, address, store};
 use super::subject::{Open, told};
 use super::words::{self, bits, rubbish};
 use crate::frame::{BadStep, Step};
+use crate::memory::{CONTROL, PAGE, address, store};
 
 /// Where binds signal: the page behind those of GPU commands.
 const FENCE_PAGE: u64 = CONTROL + 2;

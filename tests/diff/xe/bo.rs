@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicU64;
 use drm_pagemap::uapi::drm::GemClose;
 use drm_pagemap::uapi::xe::*;
 
-use super::memory::{PAGE, load, store};
 use super::subject::{Open, told};
 use super::words::rubbish;
 use crate::frame::{BadStep, Step};
+use crate::memory::{PAGE, load, store};
 
 impl Open {
     /// `bo pages= place=MASK cache=wb|wc|N flags= vm=`

@@ -7,8 +7,8 @@
 //! * `mremap` to a place beside other memory. The kernel keeps moved memory a mapping of its own, and does not show where it ends.
 
 use super::generate::USER_POINTERS;
-use super::memory::{HUGE, expand};
 use crate::frame::{Deviation, Mismatch, Step, Then};
+use crate::memory::{HUGE, expand};
 
 pub(super) const KNOWN: &[Deviation] = &[
     Deviation {

@@ -3,9 +3,9 @@
 //! The generator keeps a rough idea of what there is (mapped pages, places that were used before, objects, queues), so that most steps
 //! have something to work on; every now and then an argument is put wrong.
 
-use super::memory::{CONTROL, HUGE, PAGES};
 use super::mistakes::MISTAKES;
 use crate::frame::{Random, Step};
+use crate::memory::{CONTROL, HUGE, PAGES};
 
 /// Pages of the window that the usual mirror has: the arena and what lies behind it.
 const WINDOW: u64 = 4096;

@@ -1,16 +1,14 @@
 //! The xe driver under comparison.
 //!
 //! Addresses are page numbers in an arena at a fixed address: `at=5 pages=3` is pages 5 to 7. The arena proper has
-//! [`memory::PAGES`] pages; behind it, at [`memory::CONTROL`], lie pages that steps use for batches and fences, and that a
+//! [`crate::memory::PAGES`] pages; behind it, at [`crate::memory::CONTROL`], lie pages that steps use for batches and fences, and that a
 //! mirror has to cover for GPU commands to work. Every ioctl step takes `pad=`, `reserved=` and `ext=` to put rubbish where
 //! zeroes belong.
 
 mod bind;
 mod bo;
-mod cpu;
 mod deviations;
 mod generate;
-mod memory;
 mod mistakes;
 mod query;
 mod queue;

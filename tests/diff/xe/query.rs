@@ -3,10 +3,10 @@
 use drm_pagemap::uapi::xe::*;
 
 use super::bind::vm_id;
-use super::memory::{ARENA, PAGE, address};
 use super::subject::Open;
 use super::words::rubbish;
 use crate::frame::{BadStep, Step};
+use crate::memory::{ARENA, PAGE, address};
 
 /// Pages that a query without a place looks at.
 const EVERYTHING: u64 = 16384;

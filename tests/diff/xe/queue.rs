@@ -3,10 +3,10 @@
 use drm_pagemap::uapi::xe::*;
 
 use super::bind::vm_id;
-use super::memory::{CONTROL, address, stamp, store};
 use super::subject::{Open, told};
 use super::words::{self, bits, rubbish};
 use crate::frame::{BadStep, Step};
+use crate::memory::{CONTROL, address, stamp, store};
 
 /// Where batches are, unless a step says otherwise; the engine may read ahead into the next page.
 const BATCH_PAGE: u64 = CONTROL;

@@ -6,8 +6,8 @@ use drm_pagemap::channel::{Channel, Retry};
 use drm_pagemap::uapi::IoctlArg;
 use drm_pagemap::uapi::xe::VmBindOp;
 
-use super::memory::Arena;
 use crate::frame::{BadStep, Step, Subject};
+use crate::memory::Arena;
 
 /// An open device.
 pub(super) struct Open {
@@ -67,15 +67,7 @@ impl Subject for Open {
             "bo" => self.bo(step),
             "close-bo" => self.close_bo(step),
             "bo-word" => self.bo_word(step),
-            "map" => self.map(step),
-            "unmap" => self.unmap(step),
-            "remap" => self.remap(step),
-            "protect" => self.protect(step),
-            "discard" => self.discard(step),
-            "write" => self.write(step),
-            "read" => self.read(step),
-            "where" => self.places(step),
-            _ => Err(BadStep(format!("no verb {}", step.verb))),
+            _ => self.arena.perform(step),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use drm_pagemap::Gpu;
+use drm_pagemap::{Gpu, PageRange, residency};
 use libtest_mimic::{Completion, Failed, Trial};
+use serde_json::{Value, json};
 
 use super::ground::{Ground, Subject};
 use super::needs::Need;
@@ -22,10 +23,20 @@ pub(crate) struct Test {
     pub(crate) run: fn(&Context) -> TestResult,
 }
 
+impl Test {
+    /// Name and needs, for programs.
+    pub(crate) fn description(&self) -> Value {
+        let needs: Vec<String> = self.needs.iter().map(|need| format!("{need:?}")).collect();
+        json!({ "name": self.name, "needs": needs })
+    }
+}
+
 /// What a test gets.
 #[derive(Debug)]
 pub(crate) struct Context {
+    name: String,
     gpus: Vec<Gpu>,
+    report: Report,
     /// First part of the name of the case.
     pub(super) label: String,
     pub(super) ground: Ground,
@@ -37,9 +48,28 @@ impl Context {
         &self.gpus[0]
     }
 
+    /// Whether the machine is one of the lab's, which are all alike.
+    pub(crate) fn is_lab(&self) -> bool {
+        self.ground == Ground::Lab
+    }
+
     /// A second device, for tests that need one.
     pub(crate) fn peer(&self) -> &Gpu {
         &self.gpus[1]
+    }
+
+    /// Announces a part of a line that the kernel will write to its log because of this test; the lab fails on lines
+    /// that nobody announced.
+    pub(crate) fn expect_log(&self, part: &str) {
+        self.report.expect_log(part);
+    }
+
+    /// Adds a picture of where the pages of a range are now to the report.
+    pub(crate) fn picture(&self, what: &str, range: PageRange) -> TestResult {
+        if self.report.is_wanted() {
+            self.report.picture(&self.name, what, &residency::of_range(range)?.to_svg());
+        }
+        Ok(())
     }
 }
 
@@ -67,11 +97,17 @@ impl From<drm_pagemap::range::RangeError> for Stop {
 /// `Ok` when everything the test asserts held.
 pub(crate) type TestResult = Result<(), Stop>;
 
+/// The whole name of a test on a device.
+pub(crate) fn name(subject: &Subject, test: &Test) -> String {
+    format!("{}/{}", subject.label, test.name)
+}
+
 pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, report: Report) -> Trial {
-    let name = format!("{}/{}", subject.label, test.name);
+    let name = name(&subject, test);
     Trial::ignorable_test(name.clone(), move || {
         let started = Instant::now();
-        let verdict = verdict(ground, &subject, test, &name);
+        report.begin(&name);
+        let verdict = verdict(ground, &subject, test, &name, &report);
         report.write(&name, ground, subject.driver, &verdict, started.elapsed());
         match verdict {
             Verdict::Passed => Ok(Completion::Completed),
@@ -81,7 +117,7 @@ pub(crate) fn trial(ground: Ground, subject: Subject, test: &'static Test, repor
     })
 }
 
-fn verdict(ground: Ground, subject: &Subject, test: &Test, name: &str) -> Verdict {
+fn verdict(ground: Ground, subject: &Subject, test: &Test, name: &str, report: &Report) -> Verdict {
     let gpus = match (subject.gpus)() {
         Ok(gpus) => gpus,
         Err(reason) => return Verdict::Failed(format!("the device cannot be had: {reason}")),
@@ -93,7 +129,8 @@ fn verdict(ground: Ground, subject: &Subject, test: &Test, name: &str) -> Verdic
         return Verdict::Skipped(reason);
     }
     let _watchdog = Watchdog::start(name);
-    let context = Context { gpus, label: subject.label.clone(), ground };
+    let (label, report) = (subject.label.clone(), report.clone());
+    let context = Context { name: name.to_owned(), gpus, report, label, ground };
     match catch_unwind(AssertUnwindSafe(|| (test.run)(&context))) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(Stop::Skip(reason))) => Verdict::Skipped(reason),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use drm_pagemap::kfd::Xnack;
 use drm_pagemap::{Device, Driver, ErrorKind, Gpu};
+use serde_json::{Value, json};
 
 /// A place to run the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +40,51 @@ pub(crate) struct Subject {
 }
 
 impl Ground {
-    /// The devices of the ground.
+    /// Everything that is there, whether it can be tested or not: for each its label, driver, name, and why it cannot.
+    pub(crate) fn seen(self) -> Vec<Value> {
+        if self == Self::Simulated {
+            let machines = super::super::simulated::machines();
+            return machines
+                .iter()
+                .map(|(label, driver, _)| device(label, *driver, "simulated", None))
+                .collect();
+        }
+        let found = match Gpu::discover() {
+            Ok(found) => found,
+            Err(error) => return vec![json!({ "label": "", "name": "", "lacking": error.to_string() })],
+        };
+        let gpus = found.gpus().iter().enumerate().flat_map(|(index, gpu)| match gpu.svm().mirroring() {
+            Ok(()) => {
+                let subjects = subjects_of(index, gpu).into_iter();
+                subjects.map(|it| device(&it.label, it.driver, gpu.name(), None)).collect()
+            }
+            Err(lacking) => {
+                vec![device(&label(gpu, index), gpu.driver(), gpu.name(), Some(lacking.to_string()))]
+            }
+        });
+        let passed_over = found.passed_over().iter();
+        gpus.chain(
+            passed_over.map(|it| json!({ "label": "", "name": it.node, "lacking": it.why.to_string() })),
+        )
+        .collect()
+    }
+
+    /// The devices of the ground that can be tested.
     pub(crate) fn subjects(self) -> Vec<Subject> {
         match self {
             Self::Simulated => simulated(),
             Self::Lab | Self::Hardware => discovered(),
         }
     }
+}
+
+fn device(label: &str, driver: Driver, name: &str, lacking: Option<String>) -> Value {
+    json!({ "label": label, "driver": driver.name(), "name": name, "lacking": lacking })
+}
+
+/// A device is called by its driver and its place among all that were found.
+fn label(gpu: &Gpu, index: usize) -> String {
+    format!("{}{index}", gpu.driver().name())
 }
 
 fn simulated() -> Vec<Subject> {
@@ -60,23 +99,15 @@ fn simulated() -> Vec<Subject> {
 }
 
 fn discovered() -> Vec<Subject> {
-    let found = match Gpu::discover() {
-        Ok(found) => found,
-        Err(error) => {
-            println!("no device: {error}");
-            return Vec::new();
-        }
-    };
-    for passed_over in found.passed_over() {
-        println!("passed over: {passed_over}");
-    }
-    found.gpus().iter().enumerate().flat_map(|(index, gpu)| subjects_of(index, gpu)).collect()
+    let Ok(found) = Gpu::discover() else { return Vec::new() };
+    // What has no shared virtual memory cannot be tested; `seen` says so.
+    let usable = found.gpus().iter().enumerate().filter(|(_, gpu)| gpu.svm().mirroring().is_ok());
+    usable.flat_map(|(index, gpu)| subjects_of(index, gpu)).collect()
 }
 
 /// One subject for most devices; one without and one with page faults where the driver lets a process choose.
 fn subjects_of(index: usize, gpu: &Gpu) -> Vec<Subject> {
-    let label = format!("{}{index}", gpu.driver().name());
-    let driver = gpu.driver();
+    let (label, driver) = (label(gpu, index), gpu.driver());
     let subject = |label: String, xnack: Option<Xnack>| Subject {
         label,
         driver,
@@ -85,7 +116,7 @@ fn subjects_of(index: usize, gpu: &Gpu) -> Vec<Subject> {
     let Device::Kfd(kfd) = gpu.device() else { return vec![subject(label, None)] };
     if let Err(error) = kfd.process().set_xnack(Xnack::On) {
         if error.kind() == ErrorKind::Unsupported {
-            println!("{label}: no tests with XNACK: {error}");
+            eprintln!("{label}: no tests with XNACK: {error}");
             return vec![subject(label, None)];
         }
     }
@@ -105,29 +136,4 @@ fn gpus(index: usize, xnack: Option<Xnack>) -> drm_pagemap::Result<Vec<Gpu>> {
         kfd.process().set_xnack(xnack)?;
     }
     Ok(gpus)
-}
-
-/// Takes `--ground G` (or `HW_GROUND`) out of the arguments and leaves the rest for the test runner.
-pub(crate) fn from_arguments(
-    arguments: impl Iterator<Item = String>,
-) -> Result<(Ground, Vec<String>), String> {
-    let mut chosen = std::env::var("HW_GROUND").ok();
-    let mut rest = Vec::new();
-    let mut arguments = arguments;
-    while let Some(argument) = arguments.next() {
-        if argument == "--ground" {
-            chosen = Some(arguments.next().ok_or("--ground needs a value")?);
-        } else if let Some(value) = argument.strip_prefix("--ground=") {
-            chosen = Some(value.to_owned());
-        } else {
-            rest.push(argument);
-        }
-    }
-    let ground = match chosen.as_deref() {
-        None | Some("simulated") => Ground::Simulated,
-        Some("lab") => Ground::Lab,
-        Some("hardware") => Ground::Hardware,
-        Some(other) => return Err(format!("unknown ground {other:?}: simulated, lab or hardware")),
-    };
-    Ok((ground, rest))
 }

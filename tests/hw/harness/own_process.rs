@@ -1,6 +1,5 @@
 //! Tests after which a process is of no use, or that want several: the same test again, in a process of its own.
 
-use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -9,6 +8,11 @@ use super::case::{Context, Stop, TestResult};
 
 /// Set in such a process.
 const VARIABLE: &str = "HW_OWN_PROCESS";
+
+/// Whether this is such a process.
+pub(super) fn is_one() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
 
 impl Context {
     /// Runs `body` in a process of its own. `name` is the test that calls this.
@@ -23,7 +27,7 @@ impl Context {
         name: &str,
         body: impl FnOnce(&Self) -> TestResult,
     ) -> TestResult {
-        if std::env::var_os(VARIABLE).is_some() {
+        if is_one() {
             return body(self);
         }
         let name = format!("{}/{name}", self.label);
@@ -35,7 +39,7 @@ impl Context {
     fn start(&self, name: &str) -> Process {
         let report = tempfile::NamedTempFile::new().expect("a temporary file");
         let child = Command::new(std::env::current_exe().expect("this program has a path"))
-            .args(["--ground", &self.ground.to_string(), "--exact", name])
+            .args(["--ground", &self.ground.to_string(), "--device", &self.label, "--exact", name])
             .env(VARIABLE, "1")
             .env("HW_RESULTS", report.path())
             .stdout(Stdio::null())
@@ -56,8 +60,9 @@ impl Process {
     fn result(mut self) -> TestResult {
         let status =
             self.child.wait().map_err(|error| Stop::Fail(format!("waiting for a process: {error}")))?;
-        let report = File::open(self.report.path()).ok();
-        let report: Option<Value> = report.and_then(|file| serde_json::from_reader(file).ok());
+        let lines = std::fs::read_to_string(self.report.path()).unwrap_or_default();
+        let mut values = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let report = values.find(|value| value["outcome"].is_string());
         let text = |key: &str| {
             report.as_ref().and_then(|report| report[key].as_str()).unwrap_or_default().to_owned()
         };

@@ -42,20 +42,43 @@ impl Report {
         verdict: &Verdict,
         took: Duration,
     ) {
-        let Some(file) = &self.file else { return };
         let (outcome, reason) = match verdict {
             Verdict::Passed => ("passed", ""),
             Verdict::Skipped(reason) => ("skipped", reason.as_str()),
             Verdict::Failed(reason) => ("failed", reason.as_str()),
         };
-        let line = json!({
+        self.line(&json!({
             "name": name,
             "ground": ground.to_string(),
             "driver": driver.name(),
             "outcome": outcome,
             "reason": reason,
             "ms": took.as_millis() as u64,
-        });
+        }));
+    }
+
+    /// Tells that a line of the kernel's log with this text is meant to come.
+    pub(crate) fn expect_log(&self, part: &str) {
+        self.line(&json!({ "expect_log": part }));
+    }
+
+    /// Whether anybody reads it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Tells which test comes now, so that a process that dies is known to have died in it.
+    pub(crate) fn begin(&self, name: &str) {
+        self.line(&json!({ "begin": name }));
+    }
+
+    /// Hands over a picture that belongs to a test.
+    pub(crate) fn picture(&self, test: &str, what: &str, svg: &str) {
+        self.line(&json!({ "picture": { "test": test, "what": what, "svg": svg } }));
+    }
+
+    fn line(&self, line: &serde_json::Value) {
+        let Some(file) = &self.file else { return };
         let mut file = file.lock().expect("no writer panicked");
         writeln!(file, "{line}").expect("the results file takes a line");
     }

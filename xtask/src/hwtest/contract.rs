@@ -12,6 +12,8 @@
 //! Names begin with the driver and the number of the GPU, and with `-xnack` for a second pass over an AMD GPU whose processes
 //! may choose to have it retry page faults (`amdgpu0/...`, `amdgpu0-xnack/...`). `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
 //! needs more GPUs than there are says `needs a second device` as its reason, and is run again in a guest with two.
+//! One that spoils the driver says `needs a guest of its own`. Such tests are run again in a guest where the driver resets a GPU
+//! that hangs, each by a run of the suite with `HW_OWN_GUEST=1` in its environment, which has the driver probe anew first.
 //!
 //! A test that makes the driver complain in the kernel's log, on purpose, announces a part of that line (before or after
 //! it happens) with an object that has this one key:
@@ -20,19 +22,35 @@
 //! {"expect_log":"Engine memory CAT error"}
 //! ```
 //!
+//! Each test says when it begins, and may hand over pictures, both as objects of one key:
+//!
+//! ```text
+//! {"begin":"xe0/placement/plain_vec"}
+//! {"picture":{"test":"xe0/placement/plain_vec","what":"after the prefetch","svg":"<svg ...>"}}
+//! ```
+//!
+//! `hw --devices` names the ground's devices, those that cannot be tested with the reason; `hw --describe` names the tests
+//! with what they need; `--device LABEL` keeps to one device; `--without FILE` leaves out the tests that the file names.
+//!
 //! Exit code 0: all that ran passed; 2: there is nothing to test; any other: something failed. A suite that ends
 //! otherwise than with 0 or 2 without having reported a failure counts as failed itself.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The reason for which a test is run again with two GPUs.
 pub(crate) const NEEDS_TWO_GPUS: &str = "needs a second device";
+
+/// The reason for which a test is run again in a guest whose driver it may spoil.
+pub(crate) const NEEDS_OWN_GUEST: &str = "needs a guest of its own";
+
+/// The environment variable that tells the suite that it is in such a guest.
+pub(crate) const OWN_GUEST_VARIABLE: &str = "HW_OWN_GUEST";
 
 /// The suite's exit code for "nothing to test".
 pub(crate) const NOTHING_TO_TEST: i32 = 2;
 
 /// How a test ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     Passed,
@@ -41,7 +59,7 @@ pub(crate) enum Outcome {
 }
 
 /// One test's result.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct TestResult {
     pub(crate) name: String,
     pub(crate) outcome: Outcome,
@@ -51,10 +69,20 @@ pub(crate) struct TestResult {
     pub(crate) ms: u64,
 }
 
+/// A picture that a test handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Picture {
+    pub(crate) test: String,
+    pub(crate) what: String,
+    pub(crate) svg: String,
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
     Expectation { expect_log: String },
+    Begin { begin: String },
+    Picture { picture: Picture },
     Result(TestResult),
 }
 
@@ -64,6 +92,9 @@ pub(crate) struct Collector {
     pending: Vec<u8>,
     pub(crate) results: Vec<TestResult>,
     pub(crate) expected_log: Vec<String>,
+    pub(crate) pictures: Vec<Picture>,
+    /// The test that has begun and not ended.
+    pub(crate) running: Option<String>,
     /// Lines that are not as agreed.
     pub(crate) unreadable: Vec<String>,
 }
@@ -91,7 +122,12 @@ impl Collector {
             return;
         }
         match serde_json::from_slice(line) {
-            Ok(Line::Result(result)) => self.results.push(result),
+            Ok(Line::Result(result)) => {
+                self.running = None;
+                self.results.push(result);
+            }
+            Ok(Line::Begin { begin }) => self.running = Some(begin),
+            Ok(Line::Picture { picture }) => self.pictures.push(picture),
             // An empty text would forgive everything.
             Ok(Line::Expectation { expect_log }) if !expect_log.trim().is_empty() => {
                 self.expected_log.push(expect_log)
@@ -130,5 +166,18 @@ mod tests {
         assert_eq!(collector.unreadable.len(), 2);
         collector.finish();
         assert_eq!(collector.unreadable.len(), 3);
+    }
+
+    #[test]
+    fn the_running_test_and_pictures_are_known() {
+        let mut collector = Collector::default();
+        collector.push(
+            b"{\"begin\":\"xe0/a\"}\n{\"picture\":{\"test\":\"xe0/a\",\"what\":\"w\",\"svg\":\"<svg/>\"}}\n",
+        );
+        assert_eq!(collector.running.as_deref(), Some("xe0/a"));
+        assert_eq!(collector.pictures[0].svg, "<svg/>");
+        collector.push(PASSED.as_bytes());
+        collector.push(b"\n");
+        assert_eq!((collector.running, collector.unreadable.len()), (None, 0));
     }
 }

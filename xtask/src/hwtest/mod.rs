@@ -1,90 +1,33 @@
 //! `cargo xtask hwtest`: one suite for everything that talks to a GPU, on three grounds.
 
 mod contract;
+mod devices;
+mod doctor;
 mod guest;
 mod host;
+mod options;
+mod report;
+mod settings;
 mod summary;
+mod supervise;
 
-use crate::lab::{
-    Conditions, GuestOptions, Kernel, OPTIONS_HELP, Target, Vendor, Workspace, seconds, text, tools,
-    unexpected,
-};
+pub(crate) use contract::Outcome;
+pub(crate) use report::{Facts, Saved};
+
+use crate::lab::{Kernel, OPTIONS_HELP, Target, Workspace, tools};
 use anyhow::{Result, bail};
-use contract::Collector;
-use lexopt::Arg::{Long, Short};
+use doctor::Examination;
+use host::Tested;
 use lexopt::Parser;
+use options::{Ground, HELP, Options};
+use report::Report;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 use summary::Run;
-
-const HELP: &str = "\
-cargo xtask hwtest [OPTIONS]
-
-Runs the test suite of everything that talks to a GPU.
-
-  --ground hardware     on the GPUs of this machine (default)
-  --ground lab, --lab   in QEMU: real kernels and drivers, virtual GPUs; needs `cargo xtask lab setup`
-  --ground simulated    on the software devices of the library
-  --gpu intel|amd|all   whose GPUs (default: all)
-  --kernel V|all        in the lab: which kernel, or every one that is here (default: the newest)
-  --filter TEXT         only tests with this text in their name
-  --list                name the tests
-  --suite PROGRAM       a test of this workspace, or a file (default: hw)
-  --timeout S           in the lab: for one run of the suite (default: 1800)
-  --release             build with optimizations
-
-Exit code 0: tests passed and none failed; 1: a test failed, or a guest, kernel or the suite did; 2: nothing was
-tested.
-";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ground {
-    Simulated,
-    Lab,
-    Hardware,
-}
-
-impl Ground {
-    fn parse(text: &str) -> Result<Self> {
-        Ok(match text {
-            "simulated" => Self::Simulated,
-            "lab" => Self::Lab,
-            "hardware" => Self::Hardware,
-            _ => bail!("no ground called {text:?}: simulated, lab or hardware"),
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Simulated => "simulated",
-            Self::Lab => "lab",
-            Self::Hardware => "hardware",
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Options {
-    ground: Ground,
-    guest: GuestOptions,
-    gpu_chosen: bool,
-    every_kernel: bool,
-    filter: Option<String>,
-    list: bool,
-    suite: String,
-    conditions: Conditions,
-}
-
-impl Options {
-    fn vendors(&self) -> Vec<Vendor> {
-        if self.gpu_chosen { self.guest.vendors.clone() } else { Vendor::ALL.to_vec() }
-    }
-}
 
 /// Runs the task; the result is its exit code.
 pub(crate) fn main(mut parser: Parser) -> Result<i32> {
-    let Some(options) = parse(&mut parser)? else {
+    let Some(options) = Options::parse(&mut parser)? else {
         print!("{HELP}\n{OPTIONS_HELP}");
         return Ok(0);
     };
@@ -92,65 +35,50 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
     if options.list {
         return list(&options, &workspace);
     }
-    let runs = match options.ground {
-        Ground::Hardware => {
-            let vendors = options.vendors();
-            let gpus = host::gpus(Path::new("/sys/class/drm"));
-            if let Some(reason) = host::lacking(&gpus, &vendors) {
-                eprintln!("hwtest: {reason}; nothing to test");
-                eprintln!(
-                    "hwtest: `cargo xtask hwtest --lab` runs the suite with the real drivers on virtual GPUs"
-                );
-                return Ok(2);
-            }
-            vec![on_host(&options, &workspace, host::skip_others(&gpus, &vendors))?]
-        }
-        Ground::Simulated => vec![on_host(&options, &workspace, Vec::new())?],
-        Ground::Lab => in_lab(&options, &workspace)?,
+    let examination = match options.ground {
+        Ground::Hardware => Some(doctor::examine(&workspace, options.conditions.release)?),
+        Ground::Simulated | Ground::Lab => None,
     };
-    print!("{}", summary::describe(&runs));
-    Ok(summary::exit_code(&runs))
+    if let Some(examination) = &examination {
+        eprintln!("hwtest: the doctor says: {}", examination.text.lines().next().unwrap_or_default());
+    }
+    let tested = match options.ground {
+        Ground::Hardware | Ground::Simulated => on_host(&options, &workspace)?,
+        Ground::Lab => Tested { passed_over: Vec::new(), runs: in_lab(&options, &workspace)? },
+    };
+    if tested.runs.is_empty() {
+        say_nothing_to_test(&tested, examination.as_ref());
+    } else {
+        print!("{}", summary::describe(&tested.runs));
+    }
+    let ground = options.ground.name();
+    let folder = options.report.clone().unwrap_or_else(|| report::default_folder(workspace.output(), ground));
+    let (facts, runs) = (&Facts::read(Path::new("/")), &tested.runs);
+    let version = &workspace.version;
+    Report {
+        version,
+        ground,
+        facts,
+        examination: examination.as_ref(),
+        passed_over: &tested.passed_over,
+        runs,
+    }
+    .write(&folder)?;
+    println!("\nreport in {}", folder.display());
+    Ok(summary::exit_code(runs))
 }
 
-fn parse(parser: &mut Parser) -> Result<Option<Options>> {
-    let mut options = Options {
-        ground: Ground::Hardware,
-        guest: GuestOptions::default(),
-        gpu_chosen: false,
-        every_kernel: false,
-        filter: None,
-        list: false,
-        suite: "hw".into(),
-        conditions: Conditions { timeout: Duration::from_secs(1800), ..Conditions::default() },
-    };
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Long("help") | Short('h') => return Ok(None),
-            Long("lab") => options.ground = Ground::Lab,
-            Long("ground") => options.ground = Ground::parse(&text(parser)?)?,
-            Long("filter") => options.filter = Some(text(parser)?),
-            Long("list") => options.list = true,
-            Long("suite") => options.suite = text(parser)?,
-            Long("timeout") => options.conditions.timeout = seconds(parser)?,
-            Long("release") => options.conditions.release = true,
-            Long(name) => {
-                let name = name.to_owned();
-                options.gpu_chosen |= name == "gpu";
-                if !options.guest.take(&name, parser)? {
-                    return Err(unexpected(Long(&name), "hwtest"));
-                }
-            }
-            arg => return Err(unexpected(arg, "hwtest")),
-        }
+fn say_nothing_to_test(tested: &Tested, examination: Option<&Examination>) {
+    if let Some(examination) = examination {
+        println!("{}", examination.brief);
     }
-    if options.guest.kernel.as_deref() == Some("all") {
-        options.guest.kernel = None;
-        options.every_kernel = true;
+    println!("Nothing to test: no GPU here has shared virtual memory.");
+    for passed_over in &tested.passed_over {
+        println!("  {passed_over}");
     }
-    if options.guest.gpus == 0 {
-        bail!("--gpus 0 leaves nothing to test");
-    }
-    Ok(Some(options))
+    println!("Two other grounds need no GPU:");
+    println!("  cargo xtask hwtest --ground simulated   the software devices of the library");
+    println!("  cargo xtask hwtest --ground lab         the real drivers in QEMU, on virtual GPUs");
 }
 
 /// The suite's binary for this machine.
@@ -162,27 +90,32 @@ fn binary(options: &Options, workspace: &Workspace) -> Result<PathBuf> {
     workspace.build_for_host(target, options.conditions.release)
 }
 
-fn arguments(options: &Options) -> Vec<String> {
-    let mut words = vec!["--ground".to_owned(), options.ground.name().to_owned()];
-    words.extend(options.filter.clone());
-    words
-}
-
-fn on_host(options: &Options, workspace: &Workspace, more: Vec<String>) -> Result<Run> {
-    let mut words = arguments(options);
-    words.extend(more);
-    host::run(&binary(options, workspace)?, options.ground.name(), &words)
+fn on_host(options: &Options, workspace: &Workspace) -> Result<Tested> {
+    let plan = host::Plan {
+        binary: &binary(options, workspace)?,
+        ground: options.ground.name(),
+        vendors: &options.vendors(),
+        device: options.device.as_deref(),
+        filter: options.filter.as_deref(),
+        patience: options.patience,
+    };
+    plan.run()
 }
 
 fn list(options: &Options, workspace: &Workspace) -> Result<i32> {
-    let mut command = Command::new(binary(options, workspace)?);
-    // The names of the lab's and the hardware's tests begin with the devices that are there; here those may be none.
-    if options.ground != Ground::Hardware {
-        command.args(["--ground", "simulated"]);
-    } else {
-        command.args(["--ground", "hardware"]);
+    let binary = binary(options, workspace)?;
+    // The names of the lab's tests begin with the devices of its guests; here those may be none.
+    let ground = if options.ground == Ground::Hardware { "hardware" } else { "simulated" };
+    for device in devices::of(&binary, ground)? {
+        let lacking = device.lacking.map_or(String::new(), |reason| format!(", not testable: {reason}"));
+        let label = if device.label.is_empty() { "-" } else { &device.label };
+        eprintln!("{label} ({}){lacking}", device.name);
     }
-    command.args(options.filter.clone()).arg("--list");
+    let mut command = Command::new(binary);
+    command.args(["--ground", ground]).args(options.filter.clone()).arg("--list");
+    if let Some(device) = &options.device {
+        command.args(["--device", device]);
+    }
     let status = command.status()?;
     Ok(if status.success() { 0 } else { 1 })
 }
@@ -215,42 +148,4 @@ fn in_lab(options: &Options, workspace: &Workspace) -> Result<Vec<Run>> {
         }
     }
     Ok(runs)
-}
-
-/// Lines of the results that are not as agreed.
-fn unreadable(collector: &Collector) -> Vec<String> {
-    collector
-        .unreadable
-        .iter()
-        .map(|line| format!("the suite reported something unreadable: {line}"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(words: &[&str]) -> Result<Options> {
-        parse(&mut Parser::from_args(words)).map(|options| options.expect("no --help"))
-    }
-
-    #[test]
-    fn options_choose_ground_kernels_and_tests() {
-        let options = parsed(&["--lab", "--kernel", "all", "--gpu", "all", "--filter", "placement"]).unwrap();
-        assert_eq!(options.ground, Ground::Lab);
-        assert!(options.every_kernel && options.guest.kernel.is_none());
-        assert_eq!(options.vendors(), Vendor::ALL);
-        assert_eq!(arguments(&options), ["--ground", "lab", "placement"]);
-        assert_eq!(parsed(&["--lab"]).unwrap().vendors(), Vendor::ALL);
-        assert_eq!(parsed(&["--lab", "--gpu", "amd"]).unwrap().vendors(), [Vendor::Amd]);
-        let options = parsed(&["--ground", "simulated"]).unwrap();
-        assert_eq!((options.ground, options.suite.as_str()), (Ground::Simulated, "hw"));
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for words in [&["--ground", "moon"][..], &["--gpus", "0"], &["--nope"], &["word"]] {
-            assert!(parsed(words).is_err(), "{words:?}");
-        }
-    }
 }

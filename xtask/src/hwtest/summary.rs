@@ -1,6 +1,6 @@
 //! Results of all runs in one table.
 
-use super::contract::{Outcome, TestResult};
+use super::contract::{Collector, Outcome, Picture, TestResult};
 use crate::table::Table;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,9 +13,19 @@ pub(crate) struct Run {
     pub(crate) results: Vec<TestResult>,
     /// What was wrong besides the tests: guest, kernel, the suite itself.
     pub(crate) trouble: Vec<String>,
+    pub(crate) pictures: Vec<Picture>,
+    /// What the suite printed, where it was kept.
+    pub(crate) output: String,
 }
 
 impl Run {
+    /// Adds what one process of the suite reported.
+    pub(crate) fn take(&mut self, collector: Collector) {
+        self.trouble.extend(unreadable(&collector));
+        self.results.extend(collector.results);
+        self.pictures.extend(collector.pictures);
+    }
+
     /// Puts the results of a further run in place of earlier ones of the same tests.
     pub(crate) fn merge(&mut self, further: Self) {
         for result in further.results {
@@ -25,11 +35,19 @@ impl Run {
             }
         }
         self.trouble.extend(further.trouble);
+        self.pictures.extend(further.pictures);
+        self.output.push_str(&further.output);
     }
 
     fn count(&self, outcome: Outcome) -> usize {
         self.results.iter().filter(|result| result.outcome == outcome).count()
     }
+}
+
+/// Lines of the results that are not as agreed.
+fn unreadable(collector: &Collector) -> Vec<String> {
+    let shown = |line: &String| format!("the suite reported something unreadable: {line}");
+    collector.unreadable.iter().map(shown).collect()
 }
 
 /// 0: something passed and nothing failed; 1: something failed; 2: nothing was tested.
@@ -50,8 +68,10 @@ pub(crate) fn describe(runs: &[Run]) -> String {
     let mut head = vec!["test"];
     head.extend(runs.iter().map(|run| run.title.as_str()));
     let mut table = Table::new(&head);
-    for name in names(runs) {
-        let cell = |run: &Run| match run.results.iter().find(|result| result.name == name) {
+    // Where each run had one device, its label says nothing that the column's head does not.
+    let shown = if runs.iter().all(has_one_device) { without_device } else { whole };
+    for name in names(runs, shown) {
+        let cell = |run: &Run| match run.results.iter().find(|result| shown(&result.name) == name) {
             Some(result) => match result.outcome {
                 Outcome::Passed => "passed".to_owned(),
                 Outcome::Failed => "FAILED".to_owned(),
@@ -101,14 +121,30 @@ pub(crate) fn describe(runs: &[Run]) -> String {
 }
 
 /// Every test, in the order of the first run that has it.
-fn names(runs: &[Run]) -> Vec<&str> {
+fn names(runs: &[Run], shown: fn(&str) -> &str) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for result in runs.iter().flat_map(|run| &run.results) {
-        if !names.contains(&result.name.as_str()) {
-            names.push(&result.name);
+        let name = shown(&result.name);
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     names
+}
+
+fn has_one_device(run: &Run) -> bool {
+    let mut devices = run.results.iter().map(|result| result.name.split('/').next());
+    let first = devices.next();
+    devices.all(|device| Some(device) == first)
+}
+
+fn whole(name: &str) -> &str {
+    name
+}
+
+/// `xe0/placement/plain_vec` → `placement/plain_vec`.
+fn without_device(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, rest)| rest)
 }
 
 /// By reason, then by test, where it was skipped.
@@ -136,7 +172,7 @@ mod tests {
     }
 
     fn run(title: &str, results: Vec<TestResult>) -> Run {
-        Run { title: title.into(), results, trouble: vec![] }
+        Run { title: title.into(), results, ..Run::default() }
     }
 
     #[test]
@@ -166,6 +202,20 @@ mod tests {
         assert_eq!(exit_code(&[]), 2);
         assert_eq!(exit_code(&[passed, failed]), 1);
         assert_eq!(exit_code(&[troubled]), 1);
+    }
+
+    #[test]
+    fn devices_of_one_kind_share_rows() {
+        let runs = [
+            run("hardware xe0", vec![result("xe0/a/b", Outcome::Passed, "")]),
+            run("hardware xe1", vec![result("xe1/a/b", Outcome::Failed, "no")]),
+        ];
+        assert!(describe(&runs).contains("\na/b   passed        FAILED\n"), "{}", describe(&runs));
+        let both = [run(
+            "lab",
+            vec![result("xe0/a/b", Outcome::Passed, ""), result("xe1/a/b", Outcome::Failed, "no")],
+        )];
+        assert!(describe(&both).contains("xe1/a/b  FAILED"), "{}", describe(&both));
     }
 
     #[test]

@@ -20,12 +20,12 @@ Guest:
   --kernel PATH --modules DIR
                         a kernel of your own: bootable image, and its /lib/modules/RELEASE
   --gpu intel|amd|all   whose virtual GPU (default: intel, for hwtest all)
-  --gpus N              how many of each; 0 for none (default: 1)
+  --gpus N              how many of each (default: 1); 0 for none, where --gpu still has its driver loaded
   --profile K=V,...     settings of the virtual GPU
   --inject SPEC         faults of the virtual GPU on purpose; may be repeated
   --trace FILE          record what the virtual GPU sees
   --trace-level LEVEL   how much of it; profile, faults and levels are those of `vgpu --help`
-  --unknown FILE        list registers that the virtual GPU does not know
+  --unknown FILE        where to list what the virtual GPU does not know (default: with the logs)
   --accel tcg|kvm|auto  auto: KVM if it boots a kernel on this machine, else TCG (default)
   --cpu MODEL --smp N --memory MIB
                         virtual machine (default: max or host, EPYC for several GPUs; 2; by driver)
@@ -33,7 +33,7 @@ Guest:
   --parameter P=V       added for the GPU driver's module; may be repeated
   --expect TEXT         kernel log lines with this text are no complaints; may be repeated
   --boot-timeout S      to reach the first process, and again to bind the GPUs (default: 120)
-  --cache DIR           the lab's folder (default: $DRM_PAGEMAP_LAB_CACHE, or drm-pagemap-lab in the user's cache)
+  --cache DIR           the lab's folder (default: lab in $DRM_PAGEMAP_CACHE, or in drm-pagemap in the user's cache)
   --qemu PATH           a QEMU of your own, 10.1 or newer
   --vgpu PATH           a device model of your own (default: built from this workspace)
 ";
@@ -45,6 +45,8 @@ pub(crate) struct GuestOptions {
     pub(crate) kernel: Option<String>,
     pub(crate) modules: Option<PathBuf>,
     pub(crate) vendors: Vec<Vendor>,
+    /// `--gpu` was there: the drivers are wanted also without a GPU.
+    pub(crate) vendors_named: bool,
     pub(crate) gpus: usize,
     pub(crate) profile: String,
     pub(crate) device: DeviceOptions,
@@ -67,6 +69,7 @@ impl Default for GuestOptions {
             kernel: None,
             modules: None,
             vendors: vec![Vendor::Intel],
+            vendors_named: false,
             gpus: 1,
             profile: String::new(),
             device: DeviceOptions::default(),
@@ -91,7 +94,10 @@ impl GuestOptions {
             "cache" => self.cache = Some(path(parser)?),
             "kernel" => self.kernel = Some(text(parser)?),
             "modules" => self.modules = Some(path(parser)?),
-            "gpu" => self.vendors = Vendor::parse_list(&text(parser)?)?,
+            "gpu" => {
+                self.vendors = Vendor::parse_list(&text(parser)?)?;
+                self.vendors_named = true;
+            }
             "gpus" => self.gpus = parser.value()?.parse()?,
             "profile" => self.profile = text(parser)?,
             "inject" => self.device.inject.push(text(parser)?),
@@ -136,9 +142,9 @@ impl GuestOptions {
         }
     }
 
-    /// The virtual GPUs the options ask for.
+    /// The drivers the options ask for, with their virtual GPUs, which may be none.
     pub(crate) fn gpus(&self) -> Vec<Gpus> {
-        let vendors = self.vendors.iter().filter(|_| self.gpus > 0);
+        let vendors = self.vendors.iter().filter(|_| self.gpus > 0 || self.vendors_named);
         vendors.map(|vendor| self.gpus_of(*vendor, self.gpus)).collect()
     }
 
@@ -163,7 +169,10 @@ pub(crate) fn own_kernel(kernel: Option<&str>, modules: Option<&Path>) -> Result
     let modules = modules.canonicalize().with_context(|| format!("cannot find {}", modules.display()))?;
     let release = modules.file_name().and_then(|name| name.to_str()).and_then(Release::parse);
     match release.filter(|_| modules.join("kernel").is_dir()) {
-        Some(release) => Ok(Some(Kernel { release, image, modules, linked: true })),
+        Some(release) => {
+            let config = Some(modules.join("config")).filter(|path| path.is_file());
+            Ok(Some(Kernel { release, image, modules, config, linked: true }))
+        }
         None => bail!("{} is not the module folder of a kernel (like /lib/modules/7.3.4)", modules.display()),
     }
 }
@@ -241,6 +250,11 @@ mod tests {
         assert!(options.gpus().iter().all(|gpus| gpus.count == 2 && gpus.profile == "media=on"));
         assert_eq!(options.append, ["a", "b"]);
         assert!(parse(&["--gpus", "0"]).unwrap().gpus().is_empty());
+        let driver_only = parse(&["--gpus", "0", "--gpu", "amd"]).unwrap().gpus();
+        assert_eq!(
+            driver_only.iter().map(|gpus| (gpus.vendor, gpus.count)).collect::<Vec<_>>(),
+            [(Vendor::Amd, 0)]
+        );
     }
 
     #[test]

@@ -9,11 +9,14 @@ use std::process::{Command, Stdio};
 /// The target whose C library can be linked statically without installing anything but libc's development files.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The kind of thing cargo builds, as its option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The package that all of this is about.
+const LIBRARY: &str = "drm-pagemap";
+
+/// The kind of thing cargo builds; the first is meant where several have one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    Bin,
     Example,
+    Bin,
     Test,
     Bench,
 }
@@ -51,6 +54,8 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Workspace {
     pub(crate) targets: Vec<Target>,
+    /// Of the library.
+    pub(crate) version: String,
     folder: PathBuf,
     output: PathBuf,
 }
@@ -63,20 +68,43 @@ impl Workspace {
         parse_metadata(&command::output(&mut command)?)
     }
 
-    /// The target of this name.
-    pub(crate) fn find(&self, name: &str) -> Result<&Target> {
-        let found: Vec<&Target> = self.targets.iter().filter(|target| target.name == name).collect();
+    /// The target of this name, or of this `KIND:NAME`. Of several kinds with one name examples come first, then
+    /// binaries: what is made to be looked at.
+    pub(crate) fn find(&self, text: &str) -> Result<&Target> {
+        let prefixed = text.split_once(':').and_then(|(kind, name)| Some((Kind::parse(kind)?, name)));
+        let name = prefixed.map_or(text, |(_, name)| name);
+        let named = self.targets.iter().filter(|target| target.name == name);
+        let mut found: Vec<&Target> =
+            named.filter(|target| prefixed.is_none_or(|(kind, _)| target.kind == kind)).collect();
+        let best = found.iter().map(|target| target.kind).min();
+        found.retain(|target| Some(target.kind) == best);
         match found.as_slice() {
             [target] => Ok(target),
             [] => {
                 let known: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
                 bail!(
-                    "{name} is neither a file nor a program of this workspace (those are: {})",
+                    "{text} is neither a file nor a program of this workspace (those are: {})",
                     known.join(", ")
                 )
             }
-            _ => bail!("{name} is ambiguous in this workspace: name the file to run"),
+            _ => bail!("{text} is ambiguous in this workspace: name the file to run"),
         }
+    }
+
+    /// The target of this name and kind.
+    pub(crate) fn find_kind(&self, kind: Kind, name: &str) -> Result<&Target> {
+        let mut found = self.targets.iter().filter(|target| target.name == name && target.kind == kind);
+        found.next().ok_or_else(|| anyhow!("this workspace has no {kind:?} called {name}"))
+    }
+
+    /// The workspace's own folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where cargo puts what it builds.
+    pub(crate) fn output(&self) -> &Path {
+        &self.output
     }
 
     /// Builds a program that needs no shared library.
@@ -145,7 +173,11 @@ fn parse_metadata(text: &str) -> Result<Workspace> {
         value[name].as_str().map(PathBuf::from).ok_or_else(|| anyhow!("cargo's description lacks {name}"))
     };
     let mut targets = Vec::new();
+    let mut version = String::new();
     for package in value["packages"].as_array().into_iter().flatten() {
+        if package["name"] == LIBRARY {
+            version = package["version"].as_str().unwrap_or_default().to_owned();
+        }
         for target in package["targets"].as_array().into_iter().flatten() {
             let kinds = target["kind"].as_array().into_iter().flatten();
             let kind = kinds.filter_map(Value::as_str).find_map(Kind::parse);
@@ -156,7 +188,7 @@ fn parse_metadata(text: &str) -> Result<Workspace> {
             }
         }
     }
-    Ok(Workspace { targets, folder: folder("workspace_root")?, output: folder("target_directory")? })
+    Ok(Workspace { targets, version, folder: folder("workspace_root")?, output: folder("target_directory")? })
 }
 
 #[cfg(test)]
@@ -167,13 +199,21 @@ mod tests {
     fn targets_are_read_from_cargos_description() {
         let text = r#"{"workspace_root":"/w","target_directory":"/w/target","packages":[
             {"name":"p","targets":[{"name":"p","kind":["lib"]},{"name":"show","kind":["example"]},{"name":"hw","kind":["test"]}]},
-            {"name":"q","targets":[{"name":"show","kind":["bin"]}]}]}"#;
+            {"name":"drm-pagemap","version":"1.2.3","targets":[]},
+            {"name":"q","targets":[{"name":"show","kind":["test"]},{"name":"twin","kind":["bin"]}]},
+            {"name":"r","targets":[{"name":"twin","kind":["bin"]}]}]}"#;
         let workspace = parse_metadata(text).unwrap();
+        assert_eq!(workspace.version, "1.2.3");
         assert_eq!(
             workspace.find("hw").unwrap(),
             &Target { package: "p".into(), kind: Kind::Test, name: "hw".into() }
         );
-        assert!(workspace.find("show").unwrap_err().to_string().contains("ambiguous"));
+        assert_eq!(workspace.find("show").unwrap().kind, Kind::Example);
+        assert_eq!(workspace.find("test:show").unwrap().package, "q");
+        assert!(workspace.find("bench:show").unwrap_err().to_string().contains("bench:show"));
+        assert!(workspace.find("twin").unwrap_err().to_string().contains("ambiguous"));
+        assert_eq!(workspace.find_kind(Kind::Example, "show").unwrap().package, "p");
+        assert!(workspace.find_kind(Kind::Bench, "show").is_err());
         let error = workspace.find("gone").unwrap_err().to_string();
         assert!(error.contains("gone") && error.contains("hw"), "{error}");
     }

@@ -2,8 +2,7 @@
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 
-use super::memory::{self, Access, Arena, PAGE, PAGES, address, load, runs, stamp, store};
-use super::subject::Open;
+use super::{Access, Arena, PAGE, PAGES, address, load, places, runs, stamp, store};
 use crate::frame::{BadStep, Step};
 
 /// `at=` and `pages=` inside the arena.
@@ -18,7 +17,7 @@ fn pages(step: &Step) -> Result<(u64, u64), BadStep> {
     }
 }
 
-fn protection(step: &Step) -> Result<(bool, bool), BadStep> {
+fn allowed(step: &Step) -> Result<(bool, bool), BadStep> {
     Ok(match step.text("prot").unwrap_or("rw") {
         "rw" => (true, true),
         "r" => (true, false),
@@ -34,11 +33,26 @@ fn told(answer: rustix::io::Result<()>) -> String {
     }
 }
 
-impl Open {
+impl Arena {
+    /// Does one of the steps below.
+    pub(crate) fn perform(&mut self, step: &Step) -> Result<String, BadStep> {
+        match step.verb.as_str() {
+            "map" => self.map(step),
+            "unmap" => self.unmap(step),
+            "remap" => self.remap(step),
+            "protect" => self.protection(step),
+            "discard" => self.discard(step),
+            "write" => self.write(step),
+            "read" => self.read(step),
+            "where" => self.find(step),
+            _ => Err(BadStep(format!("no verb {}", step.verb))),
+        }
+    }
+
     /// `map at= pages= kind=anon|shared|private-file|shared-file prot=rw|r|none`: replaces what was there.
-    pub(super) fn map(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn map(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
-        let (readable, writable) = protection(step)?;
+        let (readable, writable) = allowed(step)?;
         let (to, len) = (address(at) as *mut _, (pages * PAGE) as usize);
         let mut prot = ProtFlags::empty();
         prot.set(ProtFlags::READ, readable);
@@ -63,29 +77,38 @@ impl Open {
             other => return Err(BadStep(format!("kind={other} means nothing"))),
         };
         if answer.is_ok() {
-            self.arena.set(at, pages, Access { mapped: true, readable, writable });
+            self.set(at, pages, Access { mapped: true, readable, writable });
         }
         Ok(told(answer.map(drop)))
     }
 
     /// `unmap at= pages=`
-    pub(super) fn unmap(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn unmap(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
         // SAFETY: pages of the arena, which nothing but steps uses.
         let answer = unsafe { rustix::mm::munmap(address(at) as *mut _, (pages * PAGE) as usize) };
         if answer.is_ok() {
-            self.arena.set(at, pages, Access::default());
+            self.set(at, pages, Access::default());
         }
         Ok(told(answer))
     }
 
-    /// `remap at= pages= to=`: moves pages; they have to be one mapping, or the kernel says EFAULT.
-    pub(super) fn remap(&mut self, step: &Step) -> Result<String, BadStep> {
+    /// `remap at= pages= to= each=`: moves pages, all at once or so many at a time; what is moved at once has to be one mapping, or
+    /// the kernel may say EFAULT.
+    fn remap(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
-        let to = step.number("to", 0)?;
+        let (to, each) = (step.number("to", 0)?, step.number("each", pages)?.max(1));
         if !Arena::holds(to, pages) {
             return Err(BadStep(format!("{step}: outside the arena")));
         }
+        let mut answers = Vec::new();
+        for offset in (0..pages).step_by(each as usize) {
+            answers.push(self.remap_at_once(at + offset, to + offset, each.min(pages - offset)));
+        }
+        Ok(runs(answers.into_iter(), Clone::clone))
+    }
+
+    fn remap_at_once(&mut self, at: u64, to: u64, pages: u64) -> String {
         let len = (pages * PAGE) as usize;
         // SAFETY: both are pages of the arena, which nothing but steps uses.
         let answer = unsafe {
@@ -98,19 +121,19 @@ impl Open {
             )
         };
         if answer.is_ok() {
-            let moved = self.arena.take(at, pages);
-            self.arena.put(to, &moved);
+            let moved = self.take(at, pages);
+            self.put(to, &moved);
         } else if matches!(answer, Err(rustix::io::Errno::FAULT)) {
             // The kernel unmaps the target before it looks at the source.
-            self.arena.set(to, pages, Access::default());
+            self.set(to, pages, Access::default());
         }
-        Ok(told(answer.map(drop)))
+        told(answer.map(drop))
     }
 
     /// `protect at= pages= prot=`
-    pub(super) fn protect(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn protection(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
-        let (readable, writable) = protection(step)?;
+        let (readable, writable) = allowed(step)?;
         let mut prot = MprotectFlags::empty();
         prot.set(MprotectFlags::READ, readable);
         prot.set(MprotectFlags::WRITE, writable);
@@ -119,14 +142,14 @@ impl Open {
         // Up to the first hole it is done also when it fails.
         let reached = match answer {
             Ok(()) => pages,
-            Err(_) => self.arena.mapped_from(at).min(pages),
+            Err(_) => self.mapped_from(at).min(pages),
         };
-        self.arena.protect(at, reached, readable, writable);
+        self.protect(at, reached, readable, writable);
         Ok(told(answer))
     }
 
     /// `discard at= pages=`: `MADV_DONTNEED`.
-    pub(super) fn discard(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn discard(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
         // SAFETY: pages of the arena, whose content only steps look at.
         let answer = unsafe {
@@ -136,11 +159,11 @@ impl Open {
     }
 
     /// `write at= pages= v=`: stamps the first word of each page.
-    pub(super) fn write(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn write(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
         let value = step.number("v", 1)?;
         for page in at..at + pages {
-            match self.arena.word(page, 0, true) {
+            match self.word(page, 0, true) {
                 Some(word) => store(word, stamp(page, value)),
                 None => return Ok(format!("SEGV at {}", page - at)),
             }
@@ -150,11 +173,11 @@ impl Open {
 
     /// `read at= pages=`: what the pages hold: the value stamped, `@page` if the stamp is another page's, and `+n` for a second
     /// word that is not zero.
-    pub(super) fn read(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn read(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
         let contents = (at..at + pages).map(|page| {
-            let first = load(self.arena.word(page, 0, false)?);
-            let second = load(self.arena.word(page, 8, false)?);
+            let first = load(self.word(page, 0, false)?);
+            let second = load(self.word(page, 8, false)?);
             let whose = if first == 0 || first & 0xffff == page { None } else { Some(first & 0xffff) };
             Some((first >> 16, whose, second))
         });
@@ -169,8 +192,8 @@ impl Open {
     }
 
     /// `where at= pages=`
-    pub(super) fn places(&mut self, step: &Step) -> Result<String, BadStep> {
+    fn find(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
-        Ok(memory::places(at, pages))
+        Ok(places(at, pages))
     }
 }

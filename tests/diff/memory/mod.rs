@@ -1,4 +1,6 @@
-//! The arena: where it is, what is mapped in it, and what its words mean.
+//! The arena: memory at a fixed address that the steps of every driver work on, what is mapped in it, and what its words mean.
+
+mod cpu;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,37 +9,37 @@ use drm_pagemap::PageRange;
 use drm_pagemap::residency::{self, Place};
 use rustix::mm::{MapFlags, ProtFlags};
 
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// First address of the arena: 2 MiB-aligned, far from where the kernel puts anything.
-pub(super) const ARENA: u64 = 0x1000_0000_0000;
+pub(crate) const ARENA: u64 = 0x1000_0000_0000;
 /// Pages of the arena: four blocks of 2 MiB.
-pub(super) const PAGES: u64 = 2048;
+pub(crate) const PAGES: u64 = 2048;
 /// Pages of 2 MiB.
-pub(super) const HUGE: u64 = 512;
+pub(crate) const HUGE: u64 = 512;
 /// First control page.
-pub(super) const CONTROL: u64 = 3072;
+pub(crate) const CONTROL: u64 = 3072;
 const CONTROL_PAGES: u64 = 16;
 
 /// What the CPU may do with a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Access {
-    pub(super) mapped: bool,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
+pub(crate) struct Access {
+    pub(crate) mapped: bool,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
 }
 
 /// What is mapped in the arena, by page, so that steps need not try what would be a SIGSEGV.
 #[derive(Clone, Debug)]
-pub(super) struct Arena(Vec<Access>);
+pub(crate) struct Arena(Vec<Access>);
 
 /// The address of a page by number.
-pub(super) const fn address(page: u64) -> u64 {
+pub(crate) const fn address(page: u64) -> u64 {
     ARENA.wrapping_add(page.wrapping_mul(PAGE))
 }
 
 impl Arena {
     /// Nothing is mapped but the control pages, which are shared memory: it stays where it is.
-    pub(super) fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let len = (CONTROL_PAGES * PAGE) as usize;
         // SAFETY: nothing of this process is at that address, which is far from all that the kernel and the loader chose.
         unsafe {
@@ -53,35 +55,35 @@ impl Arena {
     }
 
     /// Whether `[page, page + pages)` lies in the arena.
-    pub(super) fn holds(page: u64, pages: u64) -> bool {
+    pub(crate) fn holds(page: u64, pages: u64) -> bool {
         page.checked_add(pages).is_some_and(|end| end <= PAGES)
     }
 
-    pub(super) fn set(&mut self, page: u64, pages: u64, access: Access) {
+    pub(crate) fn set(&mut self, page: u64, pages: u64, access: Access) {
         self.0[page as usize..(page + pages) as usize].fill(access);
     }
 
     /// Changes what may be done with pages that are mapped.
-    pub(super) fn protect(&mut self, page: u64, pages: u64, readable: bool, writable: bool) {
+    pub(crate) fn protect(&mut self, page: u64, pages: u64, readable: bool, writable: bool) {
         for access in self.0[page as usize..(page + pages) as usize].iter_mut().filter(|access| access.mapped)
         {
             (access.readable, access.writable) = (readable, writable);
         }
     }
 
-    pub(super) fn take(&mut self, page: u64, pages: u64) -> Vec<Access> {
+    pub(crate) fn take(&mut self, page: u64, pages: u64) -> Vec<Access> {
         let range = page as usize..(page + pages) as usize;
         let taken = self.0[range.clone()].to_vec();
         self.0[range].fill(Access::default());
         taken
     }
 
-    pub(super) fn put(&mut self, page: u64, accesses: &[Access]) {
+    pub(crate) fn put(&mut self, page: u64, accesses: &[Access]) {
         self.0[page as usize..page as usize + accesses.len()].copy_from_slice(accesses);
     }
 
     /// A word of a page that may be read, and written if `write`.
-    pub(super) fn word(&self, page: u64, offset: u64, write: bool) -> Option<&AtomicU64> {
+    pub(crate) fn word(&self, page: u64, offset: u64, write: bool) -> Option<&AtomicU64> {
         let access = match page {
             CONTROL.. if page < CONTROL + CONTROL_PAGES => {
                 Access { mapped: true, readable: true, writable: true }
@@ -101,7 +103,7 @@ impl Arena {
 }
 
 /// Runs of equal things: `what*count what*count`.
-pub(super) fn runs<T: PartialEq>(items: impl Iterator<Item = T>, show: impl Fn(&T) -> String) -> String {
+pub(crate) fn runs<T: PartialEq>(items: impl Iterator<Item = T>, show: impl Fn(&T) -> String) -> String {
     let mut text = String::new();
     let mut current: Option<(T, u64)> = None;
     let mut flush = |run: &Option<(T, u64)>| {
@@ -129,7 +131,7 @@ pub(super) fn runs<T: PartialEq>(items: impl Iterator<Item = T>, show: impl Fn(&
 }
 
 /// One word for each item of a text that [`runs`] made.
-pub(super) fn expand(text: &str) -> Vec<String> {
+pub(crate) fn expand(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     for run in text.split_whitespace() {
         let (word, count) = run.split_once('*').unwrap_or((run, "1"));
@@ -139,35 +141,35 @@ pub(super) fn expand(text: &str) -> Vec<String> {
 }
 
 /// What page `page` holds when `value` was written to it: pages are told apart, so that swapped ones are noticed.
-pub(super) const fn stamp(page: u64, value: u64) -> u64 {
+pub(crate) const fn stamp(page: u64, value: u64) -> u64 {
     value << 16 | page
 }
 
 /// Where pages are, by class.
-pub(super) fn places(page: u64, pages: u64) -> String {
+pub(crate) fn places(page: u64, pages: u64) -> String {
     let range = PageRange::new(address(page), pages * PAGE).expect("whole pages of the arena");
     let found = match residency::of_range(range) {
         Ok(found) => found,
         Err(error) => return format!("unknown: {error}"),
     };
-    // Both are system memory as far as a device is concerned.
-    let name = |place: Place| if place == Place::Zero { Place::System.name() } else { place.name() };
-    runs(found.pages().map(name), |name| (*name).to_owned())
+    // Zero pages are system memory as far as a device is concerned.
+    let found = found.pages().map(|place| if place == Place::Zero { Place::System } else { place });
+    runs(found, |place| place.name().to_owned())
 }
 
 /// Loads a word that devices may write at any time.
-pub(super) fn load(word: &AtomicU64) -> u64 {
+pub(crate) fn load(word: &AtomicU64) -> u64 {
     word.load(Ordering::Acquire)
 }
 
 /// Stores one.
-pub(super) fn store(word: &AtomicU64, value: u64) {
+pub(crate) fn store(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Release);
 }
 
 impl Arena {
     /// How many pages in a row are mapped from `page` on.
-    pub(super) fn mapped_from(&self, page: u64) -> u64 {
+    pub(crate) fn mapped_from(&self, page: u64) -> u64 {
         self.0[page as usize..].iter().take_while(|access| access.mapped).count() as u64
     }
 }

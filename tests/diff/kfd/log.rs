@@ -1,0 +1,156 @@
+//! What the driver tells of migrations, and when it has come to rest.
+
+use std::time::{Duration, Instant};
+
+use drm_pagemap::kfd::{Location, Process, SmiEvent, SmiEvents, SmiMask};
+use drm_pagemap::uapi::kfd as abi;
+
+use super::device::Gpu;
+use super::subject::Open;
+use super::words::place;
+use crate::frame::{BadStep, Step};
+use crate::memory::{ARENA, CONTROL, PAGE, address};
+
+/// A hang guard, far above what a restore takes.
+const LONGEST_REST: Duration = Duration::from_secs(20);
+
+/// A migration that was announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Announced {
+    log: usize,
+    start: u64,
+    end: u64,
+    from: Location,
+    to: Location,
+    /// What else the event says, which neighbours have in common.
+    rest: String,
+}
+
+/// The event logs of all GPUs.
+pub(super) struct Log {
+    logs: Vec<SmiEvents>,
+    starts: Vec<Announced>,
+    ends: Vec<Announced>,
+    other: Vec<String>,
+    stopped: bool,
+}
+
+impl Log {
+    pub(super) fn open(process: &Process, gpus: &[Gpu]) -> Result<Self, String> {
+        let mask = SmiMask::MIGRATIONS | SmiMask::QUEUE_EVICTION | SmiMask::QUEUE_RESTORE;
+        let logs = gpus.iter().map(|gpu| process.smi_events(gpu.id, mask)).collect::<Result<_, _>>();
+        let logs = logs.map_err(|error| error.to_string())?;
+        Ok(Self { logs, starts: Vec::new(), ends: Vec::new(), other: Vec::new(), stopped: false })
+    }
+
+    /// Reads what is there. Whether there was anything.
+    fn read(&mut self, gpus: &[Gpu]) -> Result<bool, String> {
+        let mut any = false;
+        for index in 0..self.logs.len() {
+            while let Some(event) = self.logs[index].next_event().map_err(|error| error.to_string())? {
+                any = true;
+                self.take_in(index, event, gpus);
+            }
+            if self.logs[index].may_have_lost_events() {
+                self.other.push("(events may be lost)".to_owned());
+            }
+        }
+        Ok(any)
+    }
+
+    fn take_in(&mut self, log: usize, event: SmiEvent, gpus: &[Gpu]) {
+        let name = |location: Option<Location>| place(location.map_or(u32::MAX, Location::raw), gpus);
+        match event {
+            SmiEvent::MigrateStart(event) => {
+                let wishes = format!("move:{} pref:{}", name(event.prefetch), name(event.preferred));
+                let rest = format!("{wishes} trigger {}", event.trigger.raw());
+                let (start, end) = (event.range.start(), event.range.end());
+                join(&mut self.starts, Announced { log, start, end, from: event.from, to: event.to, rest });
+            }
+            SmiEvent::MigrateEnd(event) => {
+                let error = event.error.map_or("-".to_owned(), |error| error.to_string());
+                let rest = format!("trigger {} error {error}", event.trigger.raw());
+                let (start, end) = (event.range.start(), event.range.end());
+                join(&mut self.ends, Announced { log, start, end, from: event.from, to: event.to, rest });
+            }
+            // Every GPU's log has these.
+            SmiEvent::QueueEviction(_) if log == 0 => self.stopped = true,
+            SmiEvent::QueueRestore(event) if log == 0 => self.stopped = event.rescheduled,
+            SmiEvent::QueueEviction(_) | SmiEvent::QueueRestore(_) => {}
+            other => self.other.push(format!("{other:?}")),
+        }
+    }
+
+    /// Everything since last time, as text.
+    pub(super) fn take(&mut self) -> String {
+        let show = |events: &mut Vec<Announced>| -> Vec<String> {
+            let show = |event: Announced| {
+                let first = (event.start - ARENA) / PAGE;
+                let (from, to) = (direction(event.from), direction(event.to));
+                format!(
+                    "g{} {first}+{} {from}>{to} {}",
+                    event.log,
+                    (event.end - event.start) / PAGE,
+                    event.rest
+                )
+            };
+            events.drain(..).map(show).collect()
+        };
+        let (starts, ends) = (show(&mut self.starts), show(&mut self.ends));
+        let other = std::mem::take(&mut self.other);
+        let told = [starts, ends.into_iter().map(|end| format!("end {end}")).collect(), other].concat();
+        if told.is_empty() { "nothing".to_owned() } else { told.join("; ") }
+    }
+}
+
+fn direction(location: Location) -> &'static str {
+    if location == Location::System { "sys" } else { "gpu" }
+}
+
+/// Adds an event to the one before it where it goes on from there: a mapping that the kernel has in two pieces may be one in the
+/// simulation, and the other way round.
+fn join(events: &mut Vec<Announced>, event: Announced) {
+    if let Some(last) = events.last_mut() {
+        if last.end == event.start
+            && (Announced { start: last.start, ..event.clone() })
+                == (Announced { end: event.end, ..last.clone() })
+        {
+            last.end = event.end;
+            return;
+        }
+    }
+    events.push(event);
+}
+
+impl Open {
+    /// Waits until the driver has done what it does by itself: taken note of what the process did to its memory, and mapped again
+    /// what was moved under a GPU's mapping.
+    pub(super) fn settle(&mut self) -> Result<(), BadStep> {
+        let fail = BadStep;
+        let deadline = Instant::now() + LONGEST_REST;
+        loop {
+            // A query makes the driver catch up; of a page that no step touches.
+            let mut args =
+                abi::SvmArgs::new(address(CONTROL + 15), PAGE, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &[])
+                    .map_err(|error| fail(error.to_string()))?;
+            self.svm(&mut args).map_err(|error| fail(format!("the driver cannot be asked: {error}")))?;
+            let any = self.log.read(&self.gpus).map_err(fail)?;
+            if !any && !self.log.stopped {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                self.log.other.push("(queues stay stopped)".to_owned());
+                self.log.stopped = false;
+                return Ok(());
+            }
+            if self.log.stopped {
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        }
+    }
+
+    /// `events`: the migrations that were told of since last time.
+    pub(super) fn events(&mut self, _: &Step) -> Result<String, BadStep> {
+        Ok(String::new())
+    }
+}

@@ -1,0 +1,195 @@
+//! The background prefetcher on the driver: the same result, intact data, and nothing left behind.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use drm_pagemap::prefetcher::Prepare;
+use drm_pagemap::xe::{Vm, VmFlags};
+use drm_pagemap::{Buffer, Device, ErrorKind, Mirror, Prefetcher};
+
+use crate::gpu_store::store_u32;
+use crate::harness::{Context, Need, Test, TestResult};
+use crate::placement::{assert_intact, device_bytes, fill, filled};
+use crate::pressure::count_while;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "prefetcher/the_result_is_the_same", needs: &[Need::Vram], run: the_result_is_the_same },
+    Test {
+        name: "prefetcher/helper_spaces_give_the_same_result",
+        needs: &[Need::Vram, Need::Xe],
+        run: helper_spaces_give_the_same_result,
+    },
+    Test {
+        name: "prefetcher/helper_spaces_need_xe",
+        needs: &[Need::Vram, Need::Kfd],
+        run: helper_spaces_need_xe,
+    },
+    Test { name: "prefetcher/writers_lose_no_update", needs: &[Need::Vram], run: writers_lose_no_update },
+    Test {
+        name: "prefetcher/cancel_and_drop_leave_nothing",
+        needs: &[Need::Vram],
+        run: cancel_and_drop_leave_nothing,
+    },
+    Test { name: "prefetcher/prepared_memory_moves", needs: &[Need::Vram], run: prepared_memory_moves },
+];
+
+/// A hang guard.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const MIB: u64 = 1 << 20;
+
+/// Several threads, each with an address space of its own where the driver has such.
+fn prefetcher(context: &Context, mirror: &Arc<Mirror>) -> Result<Prefetcher, drm_pagemap::Error> {
+    let helper_spaces = matches!(context.gpu().device(), Device::Xe(_));
+    Prefetcher::builder(mirror.clone()).threads(3).chunk(2 * MIB).helper_spaces(helper_spaces).build()
+}
+
+fn the_result_is_the_same(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let (data, plain) = (filled(12 << 20)?, filled(12 << 20)?);
+    let prefetcher = prefetcher(context, &mirror)?;
+    let expected = mirror.prefetch(&plain).to(context.gpu().vram()).run()?;
+    let pending = prefetcher.prefetch(&data).to(context.gpu().vram()).submit()?;
+    let outcome = pending.wait()?;
+    assert_eq!(outcome, expected);
+    assert!(outcome.is_complete(), "{outcome}");
+    assert_eq!(device_bytes(data.range())?, data.range().len());
+    assert_eq!(prefetcher.stats().chunks, 6);
+    let expected = mirror.prefetch(&plain).to_system().run()?;
+    let back = prefetcher.prefetch(&data).to_system().submit()?.wait()?;
+    assert_eq!(back, expected);
+    assert_intact(&data);
+    assert_intact(&plain);
+    Ok(())
+}
+
+fn helper_spaces_give_the_same_result(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let builder = Prefetcher::builder(mirror.clone()).threads(2).chunk(2 * MIB);
+    let prefetcher = builder.helper_spaces(true).build()?;
+    let mut data = filled(8 << 20)?;
+    let outcome = prefetcher.prefetch(&data).to(context.gpu().vram()).submit()?.wait()?;
+    assert_eq!((outcome.moved(), outcome.not_moved()), (8 << 20, 0), "{outcome}");
+    let again = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
+    assert_eq!(again.already_there(), 8 << 20, "the user's space finds it there: {again}");
+    // The GPU reaches it through the user's address space.
+    let word = data.range().start() + 3 * MIB;
+    store_u32(mirror.vm().expect("a mirror on xe has a VM"), word, 0x5eed)?;
+    assert_eq!(data[3 * MIB as usize / 8] as u32, 0x5eed);
+    fill(&mut data);
+    drop(prefetcher);
+    let again = mirror.prefetch(&data).to(context.gpu().vram()).run()?;
+    assert!(again.is_complete(), "the helpers are gone: {again}");
+    assert_intact(&data);
+    Ok(())
+}
+
+fn helper_spaces_need_xe(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let error = Prefetcher::builder(mirror).helper_spaces(true).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    Ok(())
+}
+
+fn writers_lose_no_update(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let prefetcher = prefetcher(context, &mirror)?;
+    let data = Buffer::<u64>::zeroed((8 << 20) / 8)?;
+    count_while(&data, || {
+        let there = prefetcher.prefetch(&data).to(context.gpu().vram()).submit()?;
+        let back = prefetcher.prefetch(&data).to_system().submit()?;
+        let _ = there.wait()?;
+        let _ = back.wait()?;
+        Ok(())
+    })
+}
+
+/// What the process has: descriptors, threads of prefetchers, mappings.
+fn holdings() -> (usize, usize, usize) {
+    let entries = |directory| std::fs::read_dir(directory).expect("/proc is mounted").flatten();
+    // A simulated device starts and ends threads of its own.
+    let prefetches = |task: &std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("drm-prefetch"))
+    };
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted").lines().count();
+    (entries("/proc/self/fd").count(), entries("/proc/self/task").filter(prefetches).count(), maps)
+}
+
+/// The number that the driver gives to the next VM of the open file: the lowest that is free.
+fn next_vm(context: &Context) -> Result<Option<u32>, drm_pagemap::Error> {
+    match context.gpu().device() {
+        Device::Xe(device) => Ok(Some(Vm::create(device, VmFlags::SVM)?.id())),
+        _ => Ok(None),
+    }
+}
+
+/// One life of a prefetcher, cancelled or dropped after `moment` chunks.
+fn life(context: &Context, mirror: &Arc<Mirror>, data: &[u64], moment: u64) -> TestResult {
+    let prefetcher = prefetcher(context, mirror)?;
+    let chunks = Arc::new(AtomicU64::new(0));
+    let hear = {
+        let chunks = chunks.clone();
+        move |_| {
+            chunks.fetch_add(1, Ordering::Relaxed);
+            ControlFlow::Continue(())
+        }
+    };
+    let pending = prefetcher.prefetch(data).to(context.gpu().vram()).on_progress(hear).submit()?;
+    let queued = prefetcher.prefetch(data).to_system().submit()?.cancel_on_drop();
+    while chunks.load(Ordering::Relaxed) < moment && !pending.is_done() {
+        std::thread::yield_now();
+    }
+    if moment % 2 == 0 {
+        drop(prefetcher);
+        assert!(pending.is_done() && queued.is_done(), "nothing goes on without the prefetcher");
+    } else {
+        pending.cancel();
+        drop(queued);
+        assert!(prefetcher.wait_idle_timeout(PATIENCE)?, "what was cancelled ends");
+    }
+    match pending.wait() {
+        // The request back may overtake it.
+        Ok(outcome) => assert!(outcome.is_observed(), "{outcome}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}"),
+    }
+    Ok(())
+}
+
+fn cancel_and_drop_leave_nothing(context: &Context) -> TestResult {
+    const CHUNKS: u64 = 4;
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let data = filled((CHUNKS * 2 * MIB) as usize)?;
+    // The first lives make what is made once.
+    for moment in 0..2 {
+        life(context, &mirror, &data, moment)?;
+    }
+    let (files, threads, maps) = holdings();
+    assert_eq!(threads, 0, "a dropped prefetcher has no threads");
+    let vm = next_vm(context)?;
+    for moment in 0..=CHUNKS {
+        life(context, &mirror, &data, moment)?;
+        assert_eq!(next_vm(context)?, vm, "address spaces, after {moment} chunks");
+        let now = holdings();
+        assert_eq!((now.0, now.1), (files, threads), "descriptors and threads, after {moment} chunks");
+        assert!(now.2 <= maps + 8, "mappings grew from {maps} to {}", now.2);
+    }
+    assert_intact(&data);
+    Ok(())
+}
+
+fn prepared_memory_moves(context: &Context) -> TestResult {
+    let mirror = Arc::new(context.gpu().mirror()?);
+    let prefetcher = prefetcher(context, &mirror)?;
+    for prepare in [Prepare::Populate, Prepare::HugePages] {
+        let mut data = Buffer::<u64>::zeroed((4 << 20) / 8)?;
+        fill(&mut data[..1000]);
+        let pending = prefetcher.prefetch(&data).to(context.gpu().vram()).prepare(prepare).submit()?;
+        let outcome = pending.wait()?;
+        assert!(outcome.is_complete(), "{prepare:?}: {outcome}");
+        assert_intact(&data[..1000]);
+        assert!(data[1000..].iter().all(|&word| word == 0), "{prepare:?}");
+    }
+    Ok(())
+}

@@ -61,7 +61,8 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
     ///   the driver gave it up in the middle of a copy (wedged), pages that were being copied may have lost their content:
     ///   xe 7.3 answers success all the same, so an observed prefetch asks whether the device is still there.
-    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`].
+    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`]. On amdgpu also when the driver
+    ///   has reset the GPU since the mirror was made: see [When a GPU is reset](crate::mirror#when-a-gpu-is-reset).
     /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
     /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.

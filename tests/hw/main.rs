@@ -51,5 +51,5 @@ fn main() -> ExitCode {
         trouble::QUEUES,
     ];
     // Last: the device is taken away and given back.
-    harness::run(&[&common, kfd::TESTS, &[trouble::REMOVAL]].concat())
+    harness::run(&[&common, kfd::TESTS, trouble::amdgpu::TESTS, &[trouble::REMOVAL]].concat())
 }

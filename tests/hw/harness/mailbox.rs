@@ -16,6 +16,7 @@ pub(crate) enum Trouble {
     JobError = 6,
     ReplyLose = 7,
     ReplyDelay = 8,
+    FenceLose = 13,
 }
 
 /// What the device counts, by its numbers.
@@ -31,6 +32,8 @@ pub(crate) enum Count {
 pub(crate) const DRIVER_COPIES_IN: u32 = 0x101;
 /// Copies of the driver's own queues out of device memory.
 pub(crate) const DRIVER_COPIES_OUT: u32 = 0x102;
+/// Batches and fences of the driver's own queues.
+pub(crate) const DRIVER_JOBS: u32 = 0x100;
 /// Batches of processes.
 pub(crate) const PROCESS_JOBS: u32 = 0x200;
 /// The firmware's word that translations are invalidated.

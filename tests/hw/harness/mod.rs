@@ -10,6 +10,7 @@ mod ground;
 pub(crate) mod mailbox;
 mod needs;
 mod options;
+mod own_guest;
 mod own_process;
 mod report;
 mod slot;
@@ -52,6 +53,7 @@ fn test(options: &Options, tests: &[&'static [Test]]) -> Result<ExitCode, String
     let mut arguments = Arguments::from_iter(&options.rest);
     // Devices are shared, and placement is what the tests look at: one at a time.
     arguments.test_threads = Some(1);
+    own_guest::renew_drivers();
     let mut subjects = ground.subjects();
     if let Some(device) = &options.device {
         subjects.retain(|subject| subject.label == *device);

@@ -4,6 +4,7 @@
 //! On virtual devices the trouble is ordered through the device's mailbox and meets the real driver; simulated devices
 //! have their own. Tests that take the device away come last, and give it back.
 
+pub(crate) mod amdgpu;
 mod bench;
 mod copies;
 mod firmware;

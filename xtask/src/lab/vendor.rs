@@ -51,6 +51,14 @@ impl Vendor {
         }
     }
 
+    /// Further parameters for a guest in which the driver is to reset a GPU that hangs, as it does by default.
+    pub(crate) fn parameters_for_resets(self) -> &'static [&'static str] {
+        match self {
+            Self::Intel => &[],
+            Self::Amd => &["gpu_recovery=1"],
+        }
+    }
+
     /// Guest memory that is comfortable with this driver, in MiB.
     pub(crate) fn memory_mib(self) -> u32 {
         match self {

@@ -15,6 +15,7 @@ mod causes;
 mod doctor;
 mod events;
 mod faults;
+mod gpu_access;
 mod gpu_store;
 mod kfd;
 mod lifetime;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let common = [
         placement::TESTS,
+        gpu_access::TESTS,
         advice::TESTS,
         events::TESTS,
         doctor::TESTS,

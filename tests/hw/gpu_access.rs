@@ -146,7 +146,7 @@ fn memory() -> Vec<u32> {
 
 /// Two whole blocks of 2 MiB inside, numbered. What lies beside them the process touches whenever it likes, and a touch brings the
 /// whole block back; there the tests could say nothing about where pages are.
-fn numbered(memory: &mut Vec<u32>) -> &mut [u32] {
+fn numbered(memory: &mut [u32]) -> &mut [u32] {
     let skip = memory.as_ptr().align_offset(SIZE_2M as usize);
     let data = &mut memory[skip..][..1 << 20];
     data.iter_mut().zip(0..).for_each(|(number, index)| *number = index);

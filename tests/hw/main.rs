@@ -26,6 +26,7 @@ mod prefetcher;
 mod pressure;
 mod simulated;
 mod story;
+mod xe;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         lifetime::TESTS,
         faults::TESTS,
         story::TESTS,
+        xe::TESTS,
     ];
     harness::run(&[&common, kfd::TESTS].concat())
 }

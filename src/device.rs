@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::xe;
 
 mod kfd_gpu;
+mod resets;
 
 pub use kfd_gpu::{KfdGpu, KfdSystem};
 

@@ -20,3 +20,13 @@ pub fn driver_name(channel: &Channel) -> Result<String> {
     let len = name.len().min(version.name_len as usize);
     Ok(String::from_utf8_lossy(&name[..len]).into_owned())
 }
+
+/// Whether a device still takes calls (`DRM_IOCTL_VERSION`, asking for nothing): one system call, no allocation.
+///
+/// # Errors
+///
+/// `ENODEV` when the device is unplugged, `ECANCELED` when its driver declared it wedged.
+pub fn check_alive(channel: &Channel) -> Result<()> {
+    // SAFETY: the kernel writes to no buffer, for all lengths are 0.
+    unsafe { channel.call(&mut Version::default(), Retry::Always) }
+}

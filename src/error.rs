@@ -47,7 +47,7 @@ pub enum ErrorKind {
     BestEffortFailed,
     /// No fast path connects the two devices.
     NoInterconnect,
-    /// The device was removed, is wedged, or its queue is banned.
+    /// The device was removed, was reset, is wedged, or its queue is banned.
     DeviceLost,
     /// A deadline passed.
     TimedOut,

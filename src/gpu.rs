@@ -120,10 +120,13 @@ impl Gpu {
     /// On xe: `DRM_IOCTL_XE_VM_CREATE` with long-running and fault mode, then one bind of the whole address space (since kernel
     /// 6.15). The first VM of a discrete GPU makes the kernel's page descriptors for all of its memory, about 1.6 % of its size
     /// in RAM. On KFD: `AMDKFD_IOC_ACQUIRE_VM` for every GPU of the process (since kernel 5.14); see there for the order with HIP.
+    /// The first mirror of a GPU there, and the first after a reset, sends one page to VRAM and back, because a driver that has
+    /// stopped copying says so in no other way (see [`mirror`](crate::mirror#when-a-gpu-is-reset)).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with the reason where [`svm`](Self::svm) says so; otherwise what
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with the reason where [`svm`](Self::svm) says so;
+    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) where that page comes back without its contents; otherwise what
     /// the driver answers.
     pub fn mirror(&self) -> Result<Mirror> {
         self.svm.mirroring().map_err(|unmet| unmet.clone().into_error("Gpu::mirror"))?;

@@ -55,6 +55,8 @@
 //! | `struct drm_pagemap_devmem` | [`pagemap::DevMem`] |
 //! | `populate_mm` through a driver's ioctl | [`Mirror::prefetch`] |
 //!
+//! The [`guide`] is for authors of runtimes.
+//!
 //! # Safety
 //!
 //! Mirroring, prefetching, advising and querying never change a byte that the CPU can see, so they are safe on `&[T]`. Running
@@ -96,6 +98,8 @@ pub mod drm;
 pub mod error;
 pub mod events;
 pub mod gpu;
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 pub mod kfd;
 pub mod location;
 pub mod mirror;

@@ -10,6 +10,25 @@
 //! Mirroring, prefetching and querying never change a byte that the CPU can see, so they are safe on `&[T]`, even while other
 //! threads write. Letting GPU *code* run on a mirrored address space is the unsafe act: it can write anywhere the process can,
 //! with no regard for references. Whoever submits that code answers for it.
+//!
+//! # When a GPU is reset
+//!
+//! What is in VRAM while a driver resets its GPU may be lost, and the kernel does not always say so. Seen on Linux 7.3:
+//!
+//! * **xe** repeats the copy of its own that a reset interrupted. A device it gives up answers `DeviceLost` from then on, and a
+//!   prefetch during which that happened is an error too.
+//! * **amdgpu** reports success for a migration whose copy a reset cancelled, and from then on migrates without copying: pages
+//!   change places, every call succeeds, and what is read afterwards is zero. A mirror therefore listens to the driver's log of
+//!   resets. The prefetch during which a reset began, and every later one on that mirror, answers
+//!   [`DeviceLost`](crate::ErrorKind::DeviceLost) and moves nothing more into danger. A new mirror tries with one page of its own
+//!   whether the driver copies again; until amdgpu is loaded anew it may not.
+//!
+//! Nobody can be told of a plain load: a CPU touch of a page whose way back fails reads what is left, and the next call on the
+//! mirror is the first to say so. A prefetch with [`Observe::Nothing`](crate::Observe::Nothing) does not look.
+//!
+//! When xe lets go of a GPU (unbound, removed), data comes back intact. KFD sends `SIGBUS` to every process that uses the GPU instead,
+//! and removal waits until they have ended. A process that handles the signal should save what it has in system memory and
+//! exit, without touching what is in VRAM: amdgpu cannot bring it back any more (7.3 even corrupts itself when asked to).
 
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +45,7 @@ mod obstacles;
 mod prefetch;
 mod refusal;
 mod space;
+mod trial;
 
 pub use advice::{Advice, Advise};
 pub(crate) use journal::{JournalReader, now};
@@ -41,6 +61,11 @@ use space::Space;
 ///
 /// Dropping it removes what it made: the VM on xe; on KFD, whose context lives as long as the process, nothing. Data in VRAM
 /// comes back on its own when touched.
+///
+/// When the GPU is lost ([`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost): driver unbound, device pulled out), drop the
+/// mirror and every [`Gpu`](crate::Gpu) and [`Device`] of it *before* unmapping memory that it has used. The kernel's xe (seen with
+/// 7.3.4) still watches the addresses for as long as the file is open, and a `munmap` then makes it write to page
+/// tables that left with the device, which crashes the kernel's thread.
 ///
 /// Belongs to the process that made it: in a forked child every call answers
 /// [`ErrorKind::ForeignProcess`](crate::ErrorKind::ForeignProcess).

@@ -1,10 +1,12 @@
 //! The GPUs that one process reaches through KFD.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::channel::Channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kfd::{GpuId, Node, Process, Topology};
+
+use super::resets::Resets;
 
 /// What all KFD GPUs of the process share: KFD keeps one state for the whole process.
 #[derive(Debug)]
@@ -37,7 +39,10 @@ impl KfdSystem {
     #[must_use]
     pub fn gpus(self: &Arc<Self>) -> Vec<Arc<KfdGpu>> {
         let gpus = self.renders.iter().enumerate();
-        gpus.map(|(index, &(id, _))| Arc::new(KfdGpu { system: self.clone(), index, id })).collect()
+        gpus.map(|(index, &(id, _))| {
+            Arc::new(KfdGpu { system: self.clone(), index, id, resets: Mutex::default() })
+        })
+        .collect()
     }
 
     /// Gives every GPU of the process its address space. All of them, because the kernel may map a range for any GPU of the
@@ -56,6 +61,7 @@ pub struct KfdGpu {
     system: Arc<KfdSystem>,
     index: usize,
     id: GpuId,
+    resets: Mutex<Resets>,
 }
 
 impl KfdGpu {
@@ -95,16 +101,47 @@ impl KfdGpu {
         })
     }
 
-    /// Gives this GPU, and all others of the process, an address space. Needed before any attribute is set; repeating it is
-    /// harmless.
+    /// Gives this GPU, and all others of the process, an address space, and begins to listen for resets of the GPU. Needed
+    /// before any attribute is set; repeating it is harmless.
     ///
     /// HIP and ROCr fail to initialise on a GPU that somebody else acquired before them: a program that uses either initialises
     /// it first.
     ///
     /// # Errors
     ///
-    /// As [`Process::acquire_vm`].
+    /// As [`Process::acquire_vm`] and [`Process::smi_events`].
     pub fn acquire(&self) -> Result<()> {
-        self.system.acquire_all()
+        self.system.acquire_all()?;
+        self.lock_resets().open(self.process(), self.id)
+    }
+
+    /// How often the driver has reset the GPU since it was [acquired](Self::acquire) here. One `read` of the driver's event log,
+    /// which does not wait.
+    ///
+    /// Memory that was in VRAM during a reset may have lost its contents. amdgpu goes on migrating after a reset, and once the
+    /// reset has interrupted a copy of its own, it does so without copying and without an error (seen up to Linux 7.3).
+    /// [`Gpu::mirror`](crate::Gpu::mirror) finds that out with a page of its own.
+    ///
+    /// # Errors
+    ///
+    /// The errno of `read`; [`ErrorKind::ForeignProcess`] in a forked child.
+    pub fn resets(&self) -> Result<u64> {
+        self.lock_resets().count()
+    }
+
+    /// Has `trial` show that migration works, unless it has shown so since the last of so many resets. A trial that says `false`
+    /// has shown nothing.
+    pub(crate) fn try_migration(&self, resets: u64, trial: impl FnOnce() -> Result<bool>) -> Result<()> {
+        if self.lock_resets().tried_after == Some(resets) {
+            return Ok(());
+        }
+        if trial()? {
+            self.lock_resets().tried_after = Some(resets);
+        }
+        Ok(())
+    }
+
+    fn lock_resets(&self) -> std::sync::MutexGuard<'_, Resets> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

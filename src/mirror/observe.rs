@@ -51,6 +51,7 @@ impl Scratch {
         observe: Observe,
     ) -> Result<Outcome> {
         self.scanner.set_depth(if observe == Observe::Exactly { Depth::Exact } else { Depth::Cheap });
+        space.check_for_resets(range)?;
         self.scanner.scan(range, &mut self.before)?;
         match space.prefetch(range, target) {
             Ok(()) => {}
@@ -70,6 +71,8 @@ impl Scratch {
                 tally = self.look(range, target)?;
             }
         }
+        // Pages whose copy a reset has interrupted are where they should be, without their contents.
+        space.check_alive(range)?;
         if self.missing.is_empty() {
             return Ok(Outcome::observed(tally.moved, tally.already, Vec::new()));
         }

@@ -32,11 +32,11 @@ impl Obstacles {
                 let region = region(vm, instance);
                 region.map_or(none, |region| Self {
                     vram_full: region.total.saturating_sub(region.used.max(there)) < SIZE_2M,
-                    smallest_block: u64::from(region.min_page_size).max(page_size()),
+                    smallest_block: block(region.min_page_size),
                     ..none
                 })
             }
-            (Space::Kfd(gpu), Target::Vram(_)) => {
+            (Space::Kfd { gpu, .. }, Target::Vram(_)) => {
                 let unlinked_gpu = missing.iter().take(ASKED).any(|&range| has_unlinked_gpu(gpu, range));
                 Self { vram_full: is_full(gpu, there), unlinked_gpu, ..none }
             }
@@ -47,6 +47,12 @@ impl Obstacles {
 fn region(vm: &xe::Vm, instance: u16) -> Option<xe::MemoryRegion> {
     let regions = vm.device().memory_regions().ok()?;
     regions.into_iter().find(|region| region.class == xe::MemoryClass::Vram && region.instance == instance)
+}
+
+/// Bytes of the smallest block of a region, whatever the driver says.
+fn block(min_page_size: u32) -> u64 {
+    let block = u64::from(min_page_size);
+    if block.is_power_of_two() { block.max(page_size()) } else { page_size() }
 }
 
 /// KFD's figure knows memory objects and promises, not what shared virtual memory takes; amdgpu's own knows all of VRAM.
@@ -80,4 +86,20 @@ fn has_unlinked_gpu(gpu: &KfdGpu, range: PageRange) -> bool {
     process.get_attributes(range, &others).is_ok_and(|attributes| {
         attributes.access.iter().any(|&(_, access)| matches!(access, GpuAccess::Full | GpuAccess::InPlace))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::SIZE_64K;
+
+    #[test]
+    fn a_block_is_a_power_of_two_of_at_least_a_page() {
+        for (said, block_size) in
+            [(0, page_size()), (3, page_size()), (512, page_size()), (100_000, page_size())]
+        {
+            assert_eq!(block(said), block_size, "{said}");
+        }
+        assert_eq!(block(SIZE_64K as u32), SIZE_64K.max(page_size()));
+    }
 }

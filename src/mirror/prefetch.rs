@@ -58,7 +58,11 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::InvalidArgument`]: no target was given.
     /// * [`ErrorKind::Unsupported`]: the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
     ///   target is memory of another GPU that this driver cannot prefetch to.
-    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. Data is intact in system memory.
+    /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
+    ///   the driver gave it up in the middle of a copy (wedged), pages that were being copied may have lost their content:
+    ///   xe 7.3 answers success all the same, so an observed prefetch asks whether the device is still there.
+    ///   Drop the mirror and the [`Gpu`](crate::Gpu) before you free the memory: see [`Mirror`]. On amdgpu also when the driver
+    ///   has reset the GPU since the mirror was made: see [When a GPU is reset](crate::mirror#when-a-gpu-is-reset).
     /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
     /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.

@@ -10,6 +10,7 @@ use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
 use super::advice::Settings;
+use super::trial::{self, Trial};
 
 const ADVISE: &str = "Mirror::advise";
 
@@ -24,7 +25,11 @@ pub(super) enum Space {
         /// The GPU has one VRAM region, so "the memory of the GPU that faults" is that region.
         one_region: bool,
     },
-    Kfd(Arc<KfdGpu>),
+    Kfd {
+        gpu: Arc<KfdGpu>,
+        /// Resets of the GPU before this mirror.
+        resets: u64,
+    },
 }
 
 /// Where a prefetch goes, in the driver's terms.
@@ -52,7 +57,9 @@ impl Space {
             }
             Device::Kfd(gpu) => {
                 gpu.acquire()?;
-                Ok(Self::Kfd(gpu.clone()))
+                let resets = gpu.resets()?;
+                gpu.try_migration(resets, || Ok(trial::migrate_a_page(gpu)? == Trial::Intact))?;
+                Ok(Self::Kfd { gpu: gpu.clone(), resets })
             }
         }
     }
@@ -67,7 +74,7 @@ impl Space {
     pub(super) const fn vm(&self) -> Option<&xe::Vm> {
         match self {
             Self::Xe { vm, .. } => Some(vm),
-            Self::Kfd(_) => None,
+            Self::Kfd { .. } => None,
         }
     }
 
@@ -87,6 +94,19 @@ impl Space {
         Ok(Target::Vram(region.instance()))
     }
 
+    /// Fails once amdgpu has reset the GPU: nothing in its memory can be relied on, and the driver may have stopped copying what it
+    /// migrates. xe refuses by itself.
+    pub(super) fn check_for_resets(&self, range: PageRange) -> Result<()> {
+        match self {
+            Self::Xe { .. } => Ok(()),
+            Self::Kfd { gpu, resets } if gpu.resets()? == *resets => Ok(()),
+            Self::Kfd { .. } => Err(Error::new(ErrorKind::DeviceLost, "Mirror::prefetch")
+                .over(range)
+                .because("the driver has reset the GPU since this mirror was made: data that was in its memory, or on the way there or back, may be lost")
+                .hint_is("make that data again, and a new mirror, which tries first whether the driver still copies what it migrates")),
+        }
+    }
+
     /// Makes the one call that prefetches.
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
@@ -97,7 +117,7 @@ impl Space {
                     Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
                 },
             ),
-            Self::Kfd(gpu) => {
+            Self::Kfd { gpu, .. } => {
                 let to = match target {
                     Target::System => kfd::Location::System,
                     Target::Vram(_) => kfd::Location::Gpu(gpu.id()),
@@ -108,11 +128,27 @@ impl Space {
         }
     }
 
+    /// Finds out whether the device was lost during a prefetch that the driver called a success: xe answers 0 also when it
+    /// gave the device up while it copied, and what was on its way then is not what it was.
+    pub(super) fn check_alive(&self, range: PageRange) -> Result<()> {
+        match self {
+            Self::Xe { vm, .. } => vm.device().check_alive().map_err(|error| {
+                let lost = "the device was lost during the prefetch";
+                error
+                    .over(range)
+                    .because(lost)
+                    .hint_is("pages that were being copied may have lost their content: fill them anew; the kernel log says why")
+            }),
+            // Other failures come to light in the pages.
+            Self::Kfd { .. } => self.check_for_resets(range),
+        }
+    }
+
     /// Gives advice.
     pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => advise_xe(vm, *one_region, range, settings),
-            Self::Kfd(gpu) => advise_kfd(gpu, range, settings),
+            Self::Kfd { gpu, .. } => advise_kfd(gpu, range, settings),
         }
     }
 
@@ -132,7 +168,7 @@ impl Space {
                 }
                 Ok(())
             }
-            Self::Kfd(gpu) => {
+            Self::Kfd { gpu, .. } => {
                 let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
                 let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
                 set_kfd(

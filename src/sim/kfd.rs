@@ -198,6 +198,16 @@ impl Kfd {
         }
     }
 
+    /// The driver resets a GPU, by its index in the configuration, and says so in the event log. Nothing is lost here; a real
+    /// reset may lose what is in VRAM.
+    pub fn reset(&self, gpu: usize) {
+        let Some(config) = self.shared.config.gpus.get(gpu) else { return };
+        let sequence = 1;
+        for line in [Line::PreReset { sequence }, Line::PostReset { sequence }] {
+            self.shared.smi.log(&self.shared.config.kernel, config.gpu_id, &line);
+        }
+    }
+
     fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -221,7 +231,7 @@ impl Kfd {
         drop(secondary);
         for context in contexts.iter().chain([&self.primary]) {
             let mut state = context.lock();
-            if state.any_doorbell_rang() || self.shared.smi.is_open() {
+            if state.any_doorbell_rang() || self.shared.smi.is_heard() {
                 state.catch_up(&self.shared);
             }
             if state.restore_at.is_some_and(|at| at <= Instant::now()) {
@@ -230,7 +240,7 @@ impl Kfd {
             state.run_queues(&self.shared);
             duties.queues |= !state.queues.is_empty();
             duties.restore |= state.restore_at.is_some();
-            duties.residency |= self.shared.smi.is_open() && !state.resident.is_empty();
+            duties.residency |= self.shared.smi.is_heard() && !state.resident.is_empty();
         }
         duties
     }

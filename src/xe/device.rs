@@ -144,6 +144,15 @@ impl Device {
         Ok(Self(Arc::new(Inner { channel, config, answers: Answers::default(), pat: OnceLock::new() })))
     }
 
+    /// Whether the device still takes calls: one system call, no allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DeviceLost`] when it is unplugged or wedged.
+    pub fn check_alive(&self) -> Result<()> {
+        drm::check_alive(self.channel()).map_err(|error| explain(error, &[]))
+    }
+
     /// A device that was asked nothing, of a kernel that can everything.
     #[cfg(test)]
     pub(super) fn unchecked(channel: Channel) -> Self {

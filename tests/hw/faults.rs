@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
         needs: &[Need::Kfd, Need::Simulated],
         run: kfd_races_and_signals,
     },
+    Test { name: "faults/kfd_reset", needs: &[Need::Kfd, Need::Simulated], run: kfd_reset },
     Test { name: "faults/kfd_without_svm", needs: &[Need::Kfd, Need::Simulated], run: kfd_without_svm },
 ];
 
@@ -137,6 +138,28 @@ fn kfd_races_and_signals(_: &Context) -> TestResult {
     kfd.faults().mapping_races(0);
     assert_intact(&data);
     assert_intact(&fresh);
+    Ok(())
+}
+
+fn kfd_reset(_: &Context) -> TestResult {
+    let (kfd, gpus) = kfd(one_mi200());
+    let gpu = &gpus[0];
+    let mirror = gpu.mirror()?;
+    let (there, data) = (filled(2 << 20)?, filled(2 << 20)?);
+    assert!(mirror.prefetch(&there).to(gpu.vram()).run()?.is_complete());
+    kfd.reset(0);
+    for _ in 0..2 {
+        let error = mirror.prefetch(&data).to(gpu.vram()).run().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
+        assert!(error.hint().is_some(), "{error}");
+        assert_eq!(device_bytes(data.range())?, 0, "nothing went where it might be lost");
+        assert_eq!(mirror.prefetch(&there).to_system().run().unwrap_err().kind(), ErrorKind::DeviceLost);
+    }
+    // This driver still copies, as the new mirror finds out.
+    let again = gpu.mirror()?;
+    assert!(again.prefetch(&data).to(gpu.vram()).run()?.is_complete());
+    assert_intact(&data);
+    assert_intact(&there);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod advice;
 mod budget;
 mod causes;
+mod counters;
 mod doctor;
 mod events;
 mod faults;
@@ -24,8 +25,10 @@ mod memory_kinds;
 mod placement;
 mod prefetcher;
 mod pressure;
+mod queue;
 mod simulated;
 mod story;
+mod trouble;
 mod xe;
 
 use std::process::ExitCode;
@@ -44,8 +47,13 @@ fn main() -> ExitCode {
         prefetcher::TESTS,
         lifetime::TESTS,
         faults::TESTS,
+        counters::TESTS,
         story::TESTS,
         xe::TESTS,
+        trouble::COPIES,
+        trouble::FIRMWARE,
+        trouble::QUEUES,
     ];
-    harness::run(&[&common, kfd::TESTS].concat())
+    // Last: the device is taken away and given back.
+    harness::run(&[&common, kfd::TESTS, trouble::amdgpu::TESTS, &[trouble::REMOVAL]].concat())
 }

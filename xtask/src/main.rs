@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
+mod bench_hw;
 mod child;
 mod command;
 mod diff;
@@ -7,6 +8,7 @@ mod hmm;
 mod hwtest;
 mod lab;
 mod matrix;
+mod release;
 mod table;
 
 use anyhow::{Result, bail};
@@ -20,6 +22,9 @@ cargo xtask hwtest ...   the test suite for everything that talks to a GPU
 cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
 cargo xtask matrix ...   the table of what was tested where
+cargo xtask bench-hw ... what moving memory to a GPU and back costs here
+cargo xtask release-check
+                         what must hold before a version is published
 cargo xtask help         this text
 
 Each has --help.
@@ -57,6 +62,14 @@ fn run(mut parser: Parser) -> Result<i32> {
         "hmm" => {
             child::catch_interrupts()?;
             hmm::main(parser)
+        }
+        "bench-hw" => {
+            child::catch_interrupts()?;
+            bench_hw::main(parser)
+        }
+        "release-check" => {
+            child::catch_interrupts()?;
+            release::main(parser)
         }
         "matrix" => {
             child::catch_interrupts()?;

@@ -51,6 +51,7 @@ fn attributes_in_the_callers_order() {
     let range = memory.range();
     let at = Location::Gpu(gpu(GPU));
     let granularity = SvmAttribute::Granularity(Granularity::from_pages_log2(9));
+    let wave_state = SvmFlags::HOST_ACCESS | SvmFlags::GPU_EXEC | SvmFlags::GPU_ALWAYS_MAPPED;
     for (attributes, expected) in [
         (
             vec![
@@ -86,6 +87,23 @@ fn attributes_in_the_callers_order() {
             (0xc028_4b20, vec![0, 2, 1, 0, 0, u32::MAX]),
         ),
         (vec![SvmAttribute::NoAccess(gpu(GPU))], (0xc020_4b20, vec![0, 1, 4, GPU])),
+        // ROCr's area for the state of waves that leave the GPU: every flag but those wanted is cleared.
+        (
+            vec![
+                SvmAttribute::Prefetch(at),
+                SvmAttribute::Preferred(Some(Location::System)),
+                SvmAttribute::ClearFlags(!wave_state),
+                SvmAttribute::SetFlags(wave_state),
+                SvmAttribute::Access(gpu(GPU)),
+                SvmAttribute::Granularity(Granularity::from_pages_log2(0xff)),
+            ],
+            (0xc048_4b20, vec![0, 6, 1, GPU, 0, 0, 6, 0xffff_ffae, 5, 0x51, 2, GPU, 7, 0xff]),
+        ),
+        // Buffers of its queues.
+        (
+            vec![SvmAttribute::Preferred(Some(at)), SvmAttribute::Access(gpu(GPU))],
+            (0xc028_4b20, vec![0, 2, 0, GPU, 2, GPU]),
+        ),
     ] {
         process.set_attributes(range, &attributes).unwrap();
         let calls = recorder.take();
@@ -132,4 +150,37 @@ fn many_attributes_make_one_larger_request() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(recorder.take().is_empty());
+}
+
+#[test]
+fn memory_objects_and_queues() {
+    let (recorder, process, machine) = recorded(KfdConfig::new());
+    process.acquire_vm(&machine.renders[0], gpu(GPU)).unwrap();
+    recorder.take();
+    // Mapping for the CPU goes to the render node, and the recorder maps no doorbells: what was sent until then is what matters.
+    let _ = process.create_sdma_queue(gpu(GPU), 4096);
+    let calls = recorder.take();
+    let of = |request: u32| calls.iter().map(words).filter(|(sent, _)| *sent == request).collect::<Vec<_>>();
+    let objects = of(0xc028_4b16);
+    assert_eq!(objects.len(), 2, "a ring, and a page for the pointers");
+    // va, size, handle, offset, gpu, flags: system memory, writable, executable, no substitute, coherent, uncached.
+    assert_eq!(
+        (&objects[0].1[2..8], &objects[0].1[8..]),
+        (&[4096, 0, 0, 0, 0, 0][..], &[GPU, 0xd600_0002][..])
+    );
+    let mapped = of(0xc018_4b18);
+    assert_eq!(mapped.len(), 2);
+    assert_eq!(mapped[0].1[4..], [1, 0], "one GPU, none done");
+    let queues = of(0xc060_4b02);
+    assert_eq!(queues.len(), 1);
+    let queue = &queues[0].1;
+    assert_eq!(
+        (queue.len(), queue[0], queue[8]),
+        (24, objects[0].1[0], 4096),
+        "96 bytes; the ring's address and size"
+    );
+    assert_eq!(queue[9..13], [GPU, 1, 100, 7], "SDMA, the whole of it, usual priority");
+    let sent: Vec<u32> = calls.iter().map(|call| call.0).collect();
+    let order = [0xc028_4b16, 0xc018_4b18, 0xc028_4b16, 0xc018_4b18, 0xc060_4b02];
+    assert_eq!(sent[..5], order);
 }

@@ -75,7 +75,7 @@ impl KfdNode {
             abi::AMDKFD_IOC_SVM => {
                 let mut state = context.lock();
                 let result = state.svm(kfd, buffer, secondary);
-                if kfd.smi.is_open() && !state.resident.is_empty() {
+                if kfd.smi.is_heard() && !state.resident.is_empty() {
                     // Someone reads the log: touches of the CPU must be looked for.
                     kfd.wake_worker();
                 }

@@ -10,6 +10,10 @@ use crate::error::Errno;
 use crate::sim::kfd::config::Kernel;
 use crate::uapi::kfd as abi;
 
+/// Events that have nothing to do with what a process does.
+const RESETS: u64 =
+    1 << (abi::KFD_SMI_EVENT_GPU_PRE_RESET - 1) | 1 << (abi::KFD_SMI_EVENT_GPU_POST_RESET - 1);
+
 /// One event, without what every line has: time, process and GPU.
 #[derive(Clone, Debug)]
 pub(super) enum Line {
@@ -23,6 +27,8 @@ pub(super) enum Line {
     ProcessStart,
     ProcessEnd,
     VmFault,
+    PreReset { sequence: u32 },
+    PostReset { sequence: u32 },
 }
 
 impl Line {
@@ -38,13 +44,15 @@ impl Line {
             Self::ProcessStart => abi::KFD_SMI_EVENT_PROCESS_START,
             Self::ProcessEnd => abi::KFD_SMI_EVENT_PROCESS_END,
             Self::VmFault => abi::KFD_SMI_EVENT_VMFAULT,
+            Self::PreReset { .. } => abi::KFD_SMI_EVENT_GPU_PRE_RESET,
+            Self::PostReset { .. } => abi::KFD_SMI_EVENT_GPU_POST_RESET,
         }
     }
 
     fn exists_in(&self, kernel: &Kernel) -> bool {
         match self {
             Self::ProcessStart | Self::ProcessEnd => kernel.process_events,
-            Self::VmFault => true,
+            Self::VmFault | Self::PreReset { .. } | Self::PostReset { .. } => true,
             _ => kernel.minor >= 10,
         }
     }
@@ -80,6 +88,8 @@ impl Line {
             }
             Self::ProcessStart | Self::ProcessEnd => format!("{id:x} {pid:x} {}\n", command_name()),
             Self::VmFault => format!("{id:x} {pid:x}:{}\n", command_name()),
+            Self::PreReset { sequence } => format!("{id:x} {sequence:x} simulated\n"),
+            Self::PostReset { sequence } => format!("{id:x} {sequence:x} \n"),
         }
     }
 }
@@ -138,9 +148,13 @@ impl Smi {
         Ok(given_out.into_raw_fd() as u32)
     }
 
-    /// Whether anyone ever opened a log.
-    pub(super) fn is_open(&self) -> bool {
-        !self.logs.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Whether anyone asked for events of shared virtual memory, or has yet to say what for.
+    pub(super) fn is_heard(&self) -> bool {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.iter_mut().any(|log| {
+            log.update_mask();
+            log.mask == 0 || log.mask & !RESETS != 0
+        })
     }
 
     /// Logs an event of a GPU for everyone who asked for it.

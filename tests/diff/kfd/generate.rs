@@ -151,12 +151,14 @@ impl Story {
         self.tell(Self::over("unmap", place));
     }
 
+    /// Page by page: what is one mapping to the kernel may be several in the simulation, which marks what it watches.
     fn remap(&mut self) {
         let (at, pages) = self.place();
+        let pages = pages.min(6);
         let to = self.random.below(PAGES - pages + 1);
         // The kernel refuses places that overlap.
         if to + pages <= at || at + pages <= to {
-            self.tell(Self::over("remap", (at, pages)).with("to", to));
+            self.tell(Self::over("remap", (at, pages)).with("to", to).with("each", 1));
             self.places.push((to, pages));
         }
     }

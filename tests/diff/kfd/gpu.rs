@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use drm_pagemap::kfd::SdmaPackets;
+use drm_pagemap::kfd::{Acquired, SdmaPackets};
 use drm_pagemap::uapi::kfd as abi;
 
+use super::device::Gpu;
 use super::subject::Open;
 use super::words::gpu_of;
 use crate::frame::{BadStep, Step};
@@ -101,6 +102,11 @@ impl Open {
     fn run(&mut self, gpu: usize, packets: &SdmaPackets) -> Result<String, BadStep> {
         if self.queue.as_ref().is_none_or(|(of, _)| *of != gpu) {
             self.queue = None;
+            // Rings are mapped through the file that was acquired, whichever of the two it is.
+            let Gpu { id, render, second, .. } = &self.gpus[gpu];
+            if !matches!(self.process.acquire_vm(render, *id), Ok(Acquired::Now)) {
+                let _ = self.process.acquire_vm(second, *id);
+            }
             match self.process.create_sdma_queue(self.gpus[gpu].id, 64 << 10) {
                 Ok(queue) => self.queue = Some((gpu, queue)),
                 Err(error) => return Ok(format!("no queue: {error}")),

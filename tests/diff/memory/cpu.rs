@@ -93,13 +93,22 @@ impl Arena {
         Ok(told(answer))
     }
 
-    /// `remap at= pages= to=`: moves pages; they have to be one mapping, or the kernel says EFAULT.
+    /// `remap at= pages= to= each=`: moves pages, all at once or so many at a time; what is moved at once has to be one mapping, or
+    /// the kernel may say EFAULT.
     fn remap(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
-        let to = step.number("to", 0)?;
+        let (to, each) = (step.number("to", 0)?, step.number("each", pages)?.max(1));
         if !Arena::holds(to, pages) {
             return Err(BadStep(format!("{step}: outside the arena")));
         }
+        let mut answers = Vec::new();
+        for offset in (0..pages).step_by(each as usize) {
+            answers.push(self.remap_at_once(at + offset, to + offset, each.min(pages - offset)));
+        }
+        Ok(runs(answers.into_iter(), Clone::clone))
+    }
+
+    fn remap_at_once(&mut self, at: u64, to: u64, pages: u64) -> String {
         let len = (pages * PAGE) as usize;
         // SAFETY: both are pages of the arena, which nothing but steps uses.
         let answer = unsafe {
@@ -118,7 +127,7 @@ impl Arena {
             // The kernel unmaps the target before it looks at the source.
             self.set(to, pages, Access::default());
         }
-        Ok(told(answer.map(drop)))
+        told(answer.map(drop))
     }
 
     /// `protect at= pages= prot=`

@@ -140,11 +140,9 @@ pub(crate) fn places(page: u64, pages: u64) -> String {
         Ok(found) => found,
         Err(error) => return format!("unknown: {error}"),
     };
-    runs(found.pages(), |place| match place {
-        // Both are system memory as far as a device is concerned.
-        Place::Zero => "system".to_owned(),
-        place => place.name().to_owned(),
-    })
+    // Zero pages are system memory as far as a device is concerned.
+    let found = found.pages().map(|place| if place == Place::Zero { Place::System } else { place });
+    runs(found, |place| place.name().to_owned())
 }
 
 /// Loads a word that devices may write at any time.

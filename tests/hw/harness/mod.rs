@@ -5,15 +5,21 @@
 //! need, the case is reported as ignored with the reason, never as passed.
 
 mod case;
+mod driver_counters;
 mod ground;
+pub(crate) mod mailbox;
 mod needs;
 mod options;
+mod own_guest;
 mod own_process;
 mod report;
+mod slot;
 mod watchdog;
 
 pub(crate) use case::{Context, Stop, Test, TestResult};
+pub(crate) use driver_counters::{Counts, DriverCounters};
 pub(crate) use needs::{Need, available_memory, overcommitted};
+pub(crate) use slot::Slot;
 
 use std::process::ExitCode;
 
@@ -47,6 +53,7 @@ fn test(options: &Options, tests: &[&'static [Test]]) -> Result<ExitCode, String
     let mut arguments = Arguments::from_iter(&options.rest);
     // Devices are shared, and placement is what the tests look at: one at a time.
     arguments.test_threads = Some(1);
+    own_guest::renew_drivers();
     let mut subjects = ground.subjects();
     if let Some(device) = &options.device {
         subjects.retain(|subject| subject.label == *device);

@@ -1,8 +1,13 @@
 //! What a test needs of the device and the machine.
 
+use drm_pagemap::kfd::Version;
 use drm_pagemap::range::SIZE_2M;
 use drm_pagemap::xe::Operation;
 use drm_pagemap::{Device, Driver, Gpu};
+
+use super::driver_counters::DriverCounters;
+use super::mailbox::Mailbox;
+use super::own_guest;
 
 /// System memory left alone by tests that overcommit VRAM: page tables, the kernel's copies on the way.
 const SLACK: u64 = 512 << 20;
@@ -11,6 +16,17 @@ const SLACK: u64 = 512 << 20;
 pub(crate) fn overcommitted(gpu: &Gpu) -> u64 {
     let size = gpu.vram_regions()[0].size();
     (size + size / 2).next_multiple_of(SIZE_2M)
+}
+
+/// Whether evicting memory from VRAM is safe while its process migrates more of it. Kernels before 7.0 evict in a worker that takes
+/// the process's mmap lock for reading. The process that waits for it holds that lock for reading too; if anyone waits to write
+/// in between, khugepaged for example, none of the three goes on, ever.
+fn evicts_on_the_spot(gpu: &Gpu) -> bool {
+    const LINUX_7_0: Version = Version { major: 1, minor: 19 };
+    match gpu.device() {
+        Device::Kfd(kfd) if !gpu.is_simulated() => kfd.process().version() >= LINUX_7_0,
+        _ => true,
+    }
 }
 
 /// What the kernel believes to be available without swapping.
@@ -42,6 +58,12 @@ pub(crate) enum Need {
     KernelTouch,
     /// A second device.
     TwoGpus,
+    /// A guest of the lab whose driver may be spoilt.
+    OwnGuest,
+    /// Trouble on purpose: a virtual device whose mailbox this process may use, or a simulated one.
+    Injection,
+    /// The driver counts what it moves, where this process may read it (debugfs).
+    DriverCounters,
 }
 
 impl Need {
@@ -56,6 +78,10 @@ impl Need {
                 "needs a device that several processes share; a simulated one lives in one".to_owned()
             }),
             Self::Vram => gpu.svm().migration().err().map(ToString::to_string),
+            Self::Overcommit if !evicts_on_the_spot(gpu) => Some(
+                "this kernel's amdgpu can deadlock when one process overcommits VRAM (before Linux 7.0)"
+                    .to_owned(),
+            ),
             Self::Overcommit => {
                 let needed = overcommitted(gpu) + SLACK;
                 let available = available_memory();
@@ -75,6 +101,10 @@ impl Need {
             },
             Self::KernelTouch => (!gpu.kernel_can_touch_vram())
                 .then(|| "system calls cannot reach simulated VRAM without CAP_SYS_PTRACE".to_owned()),
+            Self::Injection if gpu.is_simulated() => None,
+            Self::Injection => Mailbox::of(gpu).err(),
+            Self::DriverCounters => DriverCounters::of(gpu).err(),
+            Self::OwnGuest => own_guest::lacking(),
             Self::TwoGpus => (gpus.len() < 2).then(|| "needs a second device".to_owned()),
         }
     }

@@ -9,6 +9,11 @@ use super::case::{Context, Stop, TestResult};
 /// Set in such a process.
 const VARIABLE: &str = "HW_OWN_PROCESS";
 
+/// Whether this is such a process.
+pub(super) fn is_one() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 impl Context {
     /// Runs `body` in a process of its own. `name` is the test that calls this.
     pub(crate) fn in_own_process(&self, name: &str, body: impl FnOnce(&Self) -> TestResult) -> TestResult {
@@ -22,7 +27,7 @@ impl Context {
         name: &str,
         body: impl FnOnce(&Self) -> TestResult,
     ) -> TestResult {
-        if std::env::var_os(VARIABLE).is_some() {
+        if is_one() {
             return body(self);
         }
         let name = format!("{}/{name}", self.label);

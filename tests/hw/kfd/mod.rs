@@ -37,7 +37,7 @@
 //! | `KFDSVMEvictTest.QueueTest` | `evict` | a copy engine reads all the while, where kfdtest has a shader spin |
 
 mod attributes;
-mod bench;
+pub(crate) mod bench;
 mod events;
 mod evict;
 mod migration;

@@ -22,6 +22,8 @@ pub const BAR0_SIZE: u64 = 16 << 20;
 pub const GGTT_OFFSET: u64 = 8 << 20;
 /// Device memory unless the profile says otherwise; 1 GiB is the smallest size the driver can express.
 pub const USUAL_VRAM: u64 = 1 << 30;
+/// With less, the driver's own objects leave no room for migrated pages.
+const SMALLEST_VRAM: u64 = 128 << 20;
 
 /// A device, shared by the message loop and the engine threads.
 ///
@@ -60,12 +62,12 @@ impl Core {
     /// A device after power-on; no thread runs yet.
     pub fn new(board: Arc<Board>, profile: &Profile) -> io::Result<Core> {
         let size = profile.vram.unwrap_or(USUAL_VRAM);
-        if size < 1 << 30 {
-            return Err(io::Error::other("an Intel device needs at least 1 GiB of memory"));
+        if size < SMALLEST_VRAM {
+            return Err(io::Error::other("an Intel device needs at least 128 MiB of memory"));
         }
         let bar0 = Arc::new(Mapping::new("bar0", BAR0_SIZE)?);
         let memory = XeMemory {
-            vram: Vram::new(size)?,
+            vram: Vram::new(registers::installed(size))?,
             ggtt: Ggtt::new(bar0.clone(), GGTT_OFFSET),
             board: board.clone(),
             tlb: Tlb::new(profile.tlb),

@@ -12,6 +12,8 @@
 //! Names begin with the driver and the number of the GPU, and with `-xnack` for a second pass over an AMD GPU whose processes
 //! may choose to have it retry page faults (`amdgpu0/...`, `amdgpu0-xnack/...`). `outcome` is `passed`, `failed` or `skipped`; `reason` is empty for what passed. A test that was skipped because it
 //! needs more GPUs than there are says `needs a second device` as its reason, and is run again in a guest with two.
+//! One that spoils the driver says `needs a guest of its own`. Such tests are run again in a guest where the driver resets a GPU
+//! that hangs, each by a run of the suite with `HW_OWN_GUEST=1` in its environment, which has the driver probe anew first.
 //!
 //! A test that makes the driver complain in the kernel's log, on purpose, announces a part of that line (before or after
 //! it happens) with an object that has this one key:
@@ -37,6 +39,12 @@ use serde::{Deserialize, Serialize};
 
 /// The reason for which a test is run again with two GPUs.
 pub(crate) const NEEDS_TWO_GPUS: &str = "needs a second device";
+
+/// The reason for which a test is run again in a guest whose driver it may spoil.
+pub(crate) const NEEDS_OWN_GUEST: &str = "needs a guest of its own";
+
+/// The environment variable that tells the suite that it is in such a guest.
+pub(crate) const OWN_GUEST_VARIABLE: &str = "HW_OWN_GUEST";
 
 /// The suite's exit code for "nothing to test".
 pub(crate) const NOTHING_TO_TEST: i32 = 2;

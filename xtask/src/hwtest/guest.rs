@@ -1,16 +1,24 @@
 //! The suite in the lab: every kernel boots, first with one GPU, then with two for the tests that ask for them.
 
-use super::contract::{Collector, NEEDS_TWO_GPUS, NOTHING_TO_TEST, Outcome, TestResult};
+use super::contract::{
+    Collector, NEEDS_OWN_GUEST, NEEDS_TWO_GPUS, NOTHING_TO_TEST, OWN_GUEST_VARIABLE, Outcome, TestResult,
+};
 use super::summary::Run;
 use crate::lab::{
-    Conditions, End, GuestFile, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
-    add_program, boot, describe_end, spec,
+    Conditions, End, GuestOptions, Kernel, Message, Tools, Vendor, Wanted, Workspace, accelerator,
+    add_program, boot, describe_end, describe_unknown, spec,
 };
 use anyhow::Result;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Lines of the suite's output that are shown when it did not end in order.
 const SHOWN_LINES: usize = 30;
+
+/// Memory of each virtual GPU, unless `--profile` says otherwise: little, so that tests can fill it.
+const SUITE_VRAM: &str = "256M";
+
+/// Memory of the guest, for half as much again as there is VRAM, beside the kernel and the suite.
+const SUITE_MEMORY_MIB: u32 = 1536;
 
 /// One vendor's GPUs on one kernel.
 pub(crate) struct Plan<'a> {
@@ -26,36 +34,50 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Both boots.
+    /// All boots.
     pub(crate) fn run(&self) -> Result<Run> {
         let mut all = Vec::from(["--ground".to_owned(), "lab".to_owned()]);
         all.extend(self.filter.map(str::to_owned));
-        let mut run = self.boot(1.max(self.options.gpus), &[all])?;
-        let again = for_two_gpus(&run.results);
-        if !again.is_empty() && self.options.gpus < 2 {
-            eprintln!("hwtest: {} tests again with two GPUs", again.len());
-            let exact = |name: &String| ["--ground", "lab", "--exact", name].map(str::to_owned).to_vec();
-            run.merge(self.boot(2, &again.iter().map(exact).collect::<Vec<_>>())?);
+        let gpus = 1.max(self.options.gpus);
+        let mut run = self.boot(gpus, &[all], self.conditions, &[])?;
+        let exact = |name: &String| ["--ground", "lab", "--exact", name].map(str::to_owned).to_vec();
+        let two = again(&run.results, NEEDS_TWO_GPUS);
+        if !two.is_empty() && gpus < 2 {
+            eprintln!("hwtest: {} tests again with two GPUs", two.len());
+            let arguments: Vec<_> = two.iter().map(exact).collect();
+            run.merge(self.boot(2, &arguments, self.conditions, &[])?);
+        }
+        let own = once_each(again(&run.results, NEEDS_OWN_GUEST));
+        if !own.is_empty() {
+            eprintln!("hwtest: {} tests again in a guest of their own", own.len());
+            let mut conditions = self.conditions.clone();
+            conditions.env.push((OWN_GUEST_VARIABLE.to_owned(), "1".to_owned()));
+            let arguments: Vec<_> = own.iter().map(exact).collect();
+            run.merge(self.boot(gpus, &arguments, &conditions, self.vendor.parameters_for_resets())?);
         }
         Ok(run)
     }
 
     /// One boot that runs the suite once for each set of arguments.
-    fn boot(&self, gpus: usize, arguments: &[Vec<String>]) -> Result<Run> {
+    fn boot(
+        &self,
+        gpus: usize,
+        arguments: &[Vec<String>],
+        conditions: &Conditions,
+        parameters: &[&str],
+    ) -> Result<Run> {
         let accel = accelerator(self.options, self.tools, self.kernel)?;
-        let gpus = self.options.gpus_of(self.vendor, gpus);
+        let mut gpus = self.options.gpus_of(self.vendor, gpus);
+        gpus.prefer("vram", SUITE_VRAM);
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
+        spec.memory_mib.get_or_insert(SUITE_MEMORY_MIB.max(self.vendor.memory_mib()));
+        // Of two values of a parameter the later one counts.
+        spec.parameters.extend(parameters.iter().map(|parameter| (*parameter).to_owned()));
         // Tests of huge pages need some; the kernel finds them best while its memory is whole.
         spec.append.push("hugepages=8".into());
-        // How the kernel was built, where distributions put it.
-        let config = self.kernel.image.with_file_name("config");
-        if config.exists() {
-            let guest = format!("/boot/config-{}", self.kernel.release);
-            spec.files.push(GuestFile { host: config, guest });
-        }
         for arguments in arguments {
             let wanted = Wanted { program: self.suite.to_owned(), args: arguments.clone() };
-            add_program(&mut spec, self.workspace, &wanted, self.conditions)?;
+            add_program(&mut spec, self.workspace, &wanted, conditions)?;
         }
         let mut collector = Collector::default();
         let mut output = VecDeque::new();
@@ -65,6 +87,7 @@ impl Plan<'_> {
             _ => {}
         })?;
         collector.finish();
+        eprint!("{}", describe_unknown(&report));
         report.forgive(&collector.expected_log);
         let title = format!("{} {}", self.vendor.module(), short(self.kernel.release.as_str()));
         let mut trouble = Vec::new();
@@ -97,11 +120,17 @@ fn disorder(end: &End, failures_reported: bool) -> Option<String> {
     }
 }
 
-/// The tests that only lacked a second GPU, once each: with several GPUs of one kind one of them is enough.
-fn for_two_gpus(results: &[TestResult]) -> Vec<String> {
-    let lacking =
-        |result: &&TestResult| result.outcome == Outcome::Skipped && result.reason == NEEDS_TWO_GPUS;
+/// The tests that were skipped for this reason alone.
+fn again(results: &[TestResult], reason: &str) -> Vec<String> {
+    let lacking = |result: &&TestResult| result.outcome == Outcome::Skipped && result.reason == reason;
     results.iter().filter(lacking).map(|result| result.name.clone()).collect()
+}
+
+/// Each test for one configuration of one GPU: such a run takes long, and shows the same for all of them.
+fn once_each(names: Vec<String>) -> Vec<String> {
+    let test = |name: &String| name.split_once('/').map_or(name.clone(), |(_, test)| test.to_owned());
+    let mut seen = BTreeSet::new();
+    names.into_iter().filter(|name| seen.insert(test(name))).collect()
 }
 
 fn show(result: &TestResult) {
@@ -152,7 +181,13 @@ mod tests {
             result("c", Outcome::Skipped, "for amdgpu only"),
             result("d", Outcome::Failed, NEEDS_TWO_GPUS),
         ];
-        assert_eq!(for_two_gpus(&results), ["b"]);
+        assert_eq!(again(&results, NEEDS_TWO_GPUS), ["b"]);
+    }
+
+    #[test]
+    fn tests_that_spoil_the_driver_are_run_for_one_configuration() {
+        let names = ["amdgpu0/reset/a", "amdgpu0/reset/b", "amdgpu0-xnack/reset/a"].map(str::to_owned);
+        assert_eq!(once_each(names.to_vec()), names[..2]);
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub(crate) struct Report {
     pub(crate) trouble: Vec<String>,
     /// Kernel log lines that nobody expected.
     pub(crate) complaints: Vec<String>,
+    /// What the driver used and the virtual GPU does not know: registers read as 0 and kept as memory, firmware actions
+    /// and instructions passed over.
+    pub(crate) unknown: Vec<String>,
     pub(crate) logs: PathBuf,
     /// Milliseconds from the kernel's start to the first process, and to the first program.
     pub(crate) ready_ms: Option<u64>,
@@ -130,6 +133,11 @@ fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
     let modules = ModuleSet::load(&tools.cache, &spec.kernel, &drivers)?;
     let job = job(spec, &modules.names);
     let mut files = spec.files.clone();
+    if let Some(config) = &spec.kernel.config {
+        // Where distributions put it.
+        let guest = format!("/boot/config-{}", spec.kernel.release);
+        files.push(GuestFile { host: config.clone(), guest });
+    }
     for gpus in spec.gpus.iter().filter(|gpus| gpus.count > 0) {
         let firmware = folder.join(format!("firmware-{}", gpus.vendor));
         fs::create_dir_all(&firmware)?;
@@ -172,6 +180,7 @@ mod tests {
                 release: Release::parse("7.3.4-amd64").unwrap(),
                 image: "/k".into(),
                 modules: "/m".into(),
+                config: None,
                 linked: false,
             },
             accel: Accel::Tcg,

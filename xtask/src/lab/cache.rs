@@ -8,8 +8,8 @@ use rustix::fs::FlockOperation;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The environment variable that names the folder.
-pub(crate) const VARIABLE: &str = "DRM_PAGEMAP_LAB_CACHE";
+/// The environment variable that names the folder for everything this workspace fetches; the lab has a part of it.
+pub(crate) const VARIABLE: &str = "DRM_PAGEMAP_CACHE";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
@@ -17,13 +17,17 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// The folder by option, else by variable, else below the user's cache folder. It need not exist.
+    /// The folder by option, else the lab's part of the folder that the variable names, else of the one in the user's
+    /// cache folder. It need not exist.
     pub(crate) fn locate(option: Option<PathBuf>) -> Result<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let all = || {
+            variable(VARIABLE)
+                .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("drm-pagemap")))
+                .or_else(|| variable("HOME").map(|home| home.join(".cache/drm-pagemap")))
+        };
         let root = option
-            .or_else(|| variable(VARIABLE))
-            .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("drm-pagemap-lab")))
-            .or_else(|| variable("HOME").map(|home| home.join(".cache/drm-pagemap-lab")))
+            .or_else(|| all().map(|all| all.join("lab")))
             .ok_or_else(|| anyhow!("no place for the lab's files: set {VARIABLE}, or HOME"))?;
         let root =
             std::path::absolute(&root).with_context(|| format!("cannot resolve {}", root.display()))?;

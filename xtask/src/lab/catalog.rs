@@ -11,7 +11,7 @@ use std::path::Path;
 pub(crate) const FIRST_SERIES: (u32, u32) = (6, 16);
 
 /// The archive's package names that [`offers`] wants to see.
-pub(crate) const PACKAGE_PATTERN: &str = "^linux-(image|binary|modules)-[0-9].*-amd64$";
+pub(crate) const PACKAGE_PATTERN: &str = "^linux-(image|binary|modules|base)-[0-9].*-amd64$";
 
 /// A kernel that can be fetched, and the packages that hold it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +22,8 @@ pub(crate) struct Offer {
 
 /// Kernels that can be built from the archive's package names, oldest first.
 ///
-/// Up to 6.18 one package holds image and modules; later ones are split in two, and an image without its modules
-/// (the archive drops old ones at different times) is of no use.
+/// Up to 6.18 one package holds image and modules; later ones are split, and an image without its modules (the archive
+/// drops old ones at different times) is of no use. Without the third part, the kernel's configuration, a guest still boots.
 pub(crate) fn offers(names: &[String]) -> Vec<Offer> {
     let all: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let mut releases: Vec<Release> = names.iter().filter_map(|name| plain_release(name)).collect();
@@ -33,7 +33,7 @@ pub(crate) fn offers(names: &[String]) -> Vec<Offer> {
         let named =
             |part: &str| Some(format!("linux-{part}-{release}")).filter(|name| all.contains(name.as_str()));
         let packages = match (named("binary"), named("modules"), named("image")) {
-            (Some(binary), Some(modules), _) => vec![binary, modules],
+            (Some(binary), Some(modules), _) => [binary, modules].into_iter().chain(named("base")).collect(),
             (None, None, Some(image)) => vec![image],
             _ => return None,
         };
@@ -149,6 +149,9 @@ mod tests {
             "linux-image-7.3.4+deb13-amd64",
             "linux-binary-7.3.4+deb13-amd64",
             "linux-modules-7.3.4+deb13-amd64",
+            "linux-base-7.3.4+deb13-amd64",
+            "linux-modules-7.2.9+deb13-amd64",
+            "linux-binary-7.2.9+deb13-amd64",
             "linux-image-7.1.8+deb13-amd64",
             "linux-binary-7.1.8+deb13-amd64",
             "linux-image-6.12.107+deb13-amd64",
@@ -161,8 +164,16 @@ mod tests {
                 packages: names(&["linux-image-6.18.15+deb13-amd64"]),
             },
             Offer {
+                release: "7.2.9+deb13-amd64".into(),
+                packages: names(&["linux-binary-7.2.9+deb13-amd64", "linux-modules-7.2.9+deb13-amd64"]),
+            },
+            Offer {
                 release: "7.3.4+deb13-amd64".into(),
-                packages: names(&["linux-binary-7.3.4+deb13-amd64", "linux-modules-7.3.4+deb13-amd64"]),
+                packages: names(&[
+                    "linux-binary-7.3.4+deb13-amd64",
+                    "linux-modules-7.3.4+deb13-amd64",
+                    "linux-base-7.3.4+deb13-amd64",
+                ]),
             },
         ];
         assert_eq!(found, expected);

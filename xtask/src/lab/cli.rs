@@ -49,8 +49,9 @@ May be interrupted and run again at any time.
 const RUN_HELP: &str = "\
 cargo xtask lab run [OPTIONS] -- PROGRAM [ARGS] [++ PROGRAM [ARGS]]...
 
-PROGRAM is a static x86_64 program (a path), or the name of an example, test, benchmark or binary of this
-workspace, which is then built. Several programs run one after another in the same guest.
+PROGRAM is a static x86_64 program (a path), or the name of an example, binary, test or benchmark of this workspace,
+which is then built; where several have one name, the first of these kinds is meant, and KIND:NAME (example:doctor,
+test:doctor) names the other. Several programs run one after another in the same guest.
 
 Standard output and error are the program's own. The exit code is that of the first program that failed;
 124: time ran out, 125: the guest failed or its kernel complained, 126: not started, 128+N: ended by signal N.
@@ -306,7 +307,7 @@ fn run_command(mut parser: Parser) -> Result<i32> {
             eprintln!("lab: {}: {text}", program.program);
         }
     }
-    eprint!("{}", session::describe_trouble(&report));
+    eprint!("{}{}", session::describe_unknown(&report), session::describe_trouble(&report));
     if !report.is_sound() {
         return Ok(session::LAB_FAILED);
     }

@@ -17,7 +17,7 @@ const START_WAIT: Duration = Duration::from_secs(20);
 pub(crate) struct DeviceOptions {
     /// Where to record registers, messages and jobs.
     pub(crate) trace: Option<PathBuf>,
-    /// Where to list registers the model does not know.
+    /// Where to list what the model does not know; by default beside the boot's logs.
     pub(crate) unknown: Option<PathBuf>,
     /// How much of it to record.
     pub(crate) trace_level: Option<String>,
@@ -32,6 +32,7 @@ pub(crate) struct Device {
     pub(crate) process: Guarded,
     pub(crate) sockets: Vec<PathBuf>,
     pub(crate) log: PathBuf,
+    unknown: PathBuf,
 }
 
 impl Device {
@@ -61,9 +62,8 @@ impl Device {
         if let Some(level) = &options.trace_level {
             command.args(["--trace-level", level]);
         }
-        if let Some(path) = &options.unknown {
-            command.arg("--unknown").arg(path);
-        }
+        let unknown = options.unknown.clone().unwrap_or_else(|| log.with_extension("unknown"));
+        command.arg("--unknown").arg(&unknown);
         for text in &options.inject {
             command.args(["--inject", text]);
         }
@@ -85,7 +85,12 @@ impl Device {
             };
             bail!("the virtual GPU {state}:\n{}", tail(log, 20));
         }
-        Ok(Self { vendor: gpus.vendor, process, sockets, log: log.to_owned() })
+        Ok(Self { vendor: gpus.vendor, process, sockets, log: log.to_owned(), unknown })
+    }
+
+    /// What the driver used and the model does not know, once the model has ended in order.
+    pub(crate) fn unknown(&self) -> Vec<String> {
+        unknown_lines(&fs::read_to_string(&self.unknown).unwrap_or_default())
     }
 }
 
@@ -95,9 +100,36 @@ pub(crate) fn write_firmware(binary: &Path, vendor: Vendor, folder: &Path) -> Re
         .map(drop)
 }
 
+/// The lines of the sections whose titles begin with `unknown`, each with its section's title.
+fn unknown_lines(text: &str) -> Vec<String> {
+    let mut section = None;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            let name = title.split(" (").next().unwrap_or(title);
+            section = name.strip_prefix("unknown ");
+        } else if let Some(section) = section.filter(|_| !line.starts_with('#')) {
+            lines.push(format!("{section}: {line}"));
+        }
+    }
+    lines
+}
+
 /// The last lines of a file.
 pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_unknown_is_listed() {
+        let text = "# device 0\n## unknown registers (1)\n0x00001234 read 2\n## counters (1)\nbatches 3\n\
+                    # device 1\n## unknown firmware actions (1)\n0x7003 2\n## unknown instructions (0)\n";
+        assert_eq!(unknown_lines(text), ["registers: 0x00001234 read 2", "firmware actions: 0x7003 2"]);
+    }
 }

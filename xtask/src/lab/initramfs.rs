@@ -83,7 +83,7 @@ pub(crate) fn write(
     let mut archive = Archive::default();
     // The kernel opens it for the first process before anything is mounted.
     archive.character_device("dev/console", 0o600, 5, 1);
-    for folder in ["proc", "sys", "tmp", "run", "root", "bin", "etc", "lib/firmware"] {
+    for folder in ["proc", "sys", "tmp", "run", "root", "bin", "boot", "etc", "lib/firmware"] {
         archive.directory(folder);
     }
     archive.file("init", 0o755, &read(init)?);

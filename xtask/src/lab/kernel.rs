@@ -77,6 +77,8 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// The folder that `/lib/modules/RELEASE` would be.
     pub(crate) modules: PathBuf,
+    /// Its configuration, if it came with one.
+    pub(crate) config: Option<PathBuf>,
     /// The folder belongs to the user and may change at any time; nothing made from it is kept.
     pub(crate) linked: bool,
 }
@@ -87,7 +89,8 @@ impl Kernel {
         let release = Release::parse(folder.file_name()?.to_str()?)?;
         let (image, modules) = (folder.join("vmlinuz"), folder.join("modules"));
         let linked = modules.is_symlink();
-        (image.exists() && modules.is_dir()).then_some(Self { release, image, modules, linked })
+        let config = Some(folder.join("config")).filter(|path| path.is_file());
+        (image.exists() && modules.is_dir()).then_some(Self { release, image, modules, config, linked })
     }
 }
 

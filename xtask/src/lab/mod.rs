@@ -31,8 +31,9 @@ pub(crate) use initramfs::GuestFile;
 pub(crate) use kernel::Kernel;
 pub(crate) use module::Tree as ModuleTree;
 pub(crate) use options::{GuestOptions, HELP as OPTIONS_HELP, path, seconds, text, unexpected};
-pub(crate) use programs::{Kind, Target, Workspace};
+pub(crate) use programs::{Kind, Target, Workspace, cargo};
 pub(crate) use session::{
-    Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, spec, tools,
+    Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, describe_unknown, spec,
+    tools,
 };
 pub(crate) use vendor::Vendor;

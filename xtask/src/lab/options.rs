@@ -25,7 +25,7 @@ Guest:
   --inject SPEC         faults of the virtual GPU on purpose; may be repeated
   --trace FILE          record what the virtual GPU sees
   --trace-level LEVEL   how much of it; profile, faults and levels are those of `vgpu --help`
-  --unknown FILE        list registers that the virtual GPU does not know
+  --unknown FILE        where to list what the virtual GPU does not know (default: with the logs)
   --accel tcg|kvm|auto  auto: KVM if it boots a kernel on this machine, else TCG (default)
   --cpu MODEL --smp N --memory MIB
                         virtual machine (default: max or host, EPYC for several GPUs; 2; by driver)
@@ -33,7 +33,7 @@ Guest:
   --parameter P=V       added for the GPU driver's module; may be repeated
   --expect TEXT         kernel log lines with this text are no complaints; may be repeated
   --boot-timeout S      to reach the first process, and again to bind the GPUs (default: 120)
-  --cache DIR           the lab's folder (default: $DRM_PAGEMAP_LAB_CACHE, or drm-pagemap-lab in the user's cache)
+  --cache DIR           the lab's folder (default: lab in $DRM_PAGEMAP_CACHE, or in drm-pagemap in the user's cache)
   --qemu PATH           a QEMU of your own, 10.1 or newer
   --vgpu PATH           a device model of your own (default: built from this workspace)
 ";
@@ -169,7 +169,10 @@ pub(crate) fn own_kernel(kernel: Option<&str>, modules: Option<&Path>) -> Result
     let modules = modules.canonicalize().with_context(|| format!("cannot find {}", modules.display()))?;
     let release = modules.file_name().and_then(|name| name.to_str()).and_then(Release::parse);
     match release.filter(|_| modules.join("kernel").is_dir()) {
-        Some(release) => Ok(Some(Kernel { release, image, modules, linked: true })),
+        Some(release) => {
+            let config = Some(modules.join("config")).filter(|path| path.is_file());
+            Ok(Some(Kernel { release, image, modules, config, linked: true }))
+        }
         None => bail!("{} is not the module folder of a kernel (like /lib/modules/7.3.4)", modules.display()),
     }
 }

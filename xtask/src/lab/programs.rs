@@ -12,11 +12,11 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The package that all of this is about.
 const LIBRARY: &str = "drm-pagemap";
 
-/// The kind of thing cargo builds, as its option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The kind of thing cargo builds; the first is meant where several have one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    Bin,
     Example,
+    Bin,
     Test,
     Bench,
 }
@@ -68,19 +68,26 @@ impl Workspace {
         parse_metadata(&command::output(&mut command)?)
     }
 
-    /// The target of this name.
-    pub(crate) fn find(&self, name: &str) -> Result<&Target> {
-        let found: Vec<&Target> = self.targets.iter().filter(|target| target.name == name).collect();
+    /// The target of this name, or of this `KIND:NAME`. Of several kinds with one name examples come first, then
+    /// binaries: what is made to be looked at.
+    pub(crate) fn find(&self, text: &str) -> Result<&Target> {
+        let prefixed = text.split_once(':').and_then(|(kind, name)| Some((Kind::parse(kind)?, name)));
+        let name = prefixed.map_or(text, |(_, name)| name);
+        let named = self.targets.iter().filter(|target| target.name == name);
+        let mut found: Vec<&Target> =
+            named.filter(|target| prefixed.is_none_or(|(kind, _)| target.kind == kind)).collect();
+        let best = found.iter().map(|target| target.kind).min();
+        found.retain(|target| Some(target.kind) == best);
         match found.as_slice() {
             [target] => Ok(target),
             [] => {
                 let known: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
                 bail!(
-                    "{name} is neither a file nor a program of this workspace (those are: {})",
+                    "{text} is neither a file nor a program of this workspace (those are: {})",
                     known.join(", ")
                 )
             }
-            _ => bail!("{name} is ambiguous in this workspace: name the file to run"),
+            _ => bail!("{text} is ambiguous in this workspace: name the file to run"),
         }
     }
 
@@ -193,14 +200,18 @@ mod tests {
         let text = r#"{"workspace_root":"/w","target_directory":"/w/target","packages":[
             {"name":"p","targets":[{"name":"p","kind":["lib"]},{"name":"show","kind":["example"]},{"name":"hw","kind":["test"]}]},
             {"name":"drm-pagemap","version":"1.2.3","targets":[]},
-            {"name":"q","targets":[{"name":"show","kind":["bin"]}]}]}"#;
+            {"name":"q","targets":[{"name":"show","kind":["test"]},{"name":"twin","kind":["bin"]}]},
+            {"name":"r","targets":[{"name":"twin","kind":["bin"]}]}]}"#;
         let workspace = parse_metadata(text).unwrap();
         assert_eq!(workspace.version, "1.2.3");
         assert_eq!(
             workspace.find("hw").unwrap(),
             &Target { package: "p".into(), kind: Kind::Test, name: "hw".into() }
         );
-        assert!(workspace.find("show").unwrap_err().to_string().contains("ambiguous"));
+        assert_eq!(workspace.find("show").unwrap().kind, Kind::Example);
+        assert_eq!(workspace.find("test:show").unwrap().package, "q");
+        assert!(workspace.find("bench:show").unwrap_err().to_string().contains("bench:show"));
+        assert!(workspace.find("twin").unwrap_err().to_string().contains("ambiguous"));
         assert_eq!(workspace.find_kind(Kind::Example, "show").unwrap().package, "p");
         assert!(workspace.find_kind(Kind::Bench, "show").is_err());
         let error = workspace.find("gone").unwrap_err().to_string();

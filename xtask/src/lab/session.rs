@@ -177,6 +177,22 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
+/// Says what the driver used that the virtual GPU does not know; silent when that is nothing. Not a failure, but the first
+/// place to look when a new kernel's driver fails.
+pub(crate) fn describe_unknown(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.unknown.is_empty() {
+        text.push_str(&format!(
+            "lab: the virtual GPU does not know {} things that the driver used:\n",
+            report.unknown.len()
+        ));
+        for line in &report.unknown {
+            text.push_str(&format!("lab:   {line}\n"));
+        }
+    }
+    text
+}
+
 /// Says what was wrong with the guest; silent about a sound one.
 pub(crate) fn describe_trouble(report: &Report) -> String {
     let mut text = String::new();

@@ -147,7 +147,7 @@ fn choose(offers: &[Offer], choice: &Choice) -> Result<Vec<Offer>> {
         .collect())
 }
 
-/// Brings the two layouts of Debian's kernel packages into one: `vmlinuz` and `modules`.
+/// Brings the two layouts of Debian's kernel packages into one: `vmlinuz`, `modules` and, where there is one, `config`.
 fn arrange_kernel(content: &Path, unpacked: &Path, release: &str) -> Result<()> {
     let modules = ["usr/lib/modules", "lib/modules"]
         .iter()
@@ -159,6 +159,10 @@ fn arrange_kernel(content: &Path, unpacked: &Path, release: &str) -> Result<()> 
         .find(|path| path.is_file())
         .with_context(|| format!("the packages of kernel {release} hold no bootable image"))?;
     fs::rename(image, content.join("vmlinuz"))?;
+    let configs = [modules.join("config"), unpacked.join(format!("boot/config-{release}"))];
+    if let Some(config) = configs.into_iter().find(|path| path.is_file()) {
+        fs::rename(config, content.join("config"))?;
+    }
     Ok(fs::rename(modules, content.join("modules"))?)
 }
 
@@ -191,6 +195,9 @@ fn link_qemu(cache: &Cache, path: &Path) -> Result<()> {
 fn link_kernel(cache: &Cache, kernel: &Kernel) -> Result<()> {
     cache.install(Path::new("kernel").join(kernel.release.as_str()), |content| {
         symlink(&kernel.image, content.join("vmlinuz"))?;
+        if let Some(config) = &kernel.config {
+            symlink(config, content.join("config"))?;
+        }
         Ok(symlink(&kernel.modules, content.join("modules"))?)
     })?;
     Ok(())
@@ -234,9 +241,9 @@ mod tests {
 
     #[test]
     fn both_package_layouts_end_up_the_same() {
-        for (modules, image) in [
-            ("usr/lib/modules/7.3-a", "usr/lib/modules/7.3-a/vmlinuz"),
-            ("lib/modules/7.3-a", "boot/vmlinuz-7.3-a"),
+        for (modules, image, config) in [
+            ("usr/lib/modules/7.3-a", "usr/lib/modules/7.3-a/vmlinuz", "usr/lib/modules/7.3-a/config"),
+            ("lib/modules/7.3-a", "boot/vmlinuz-7.3-a", "boot/config-7.3-a"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let unpacked = folder.path().join("unpacked");
@@ -246,8 +253,10 @@ mod tests {
                 arrange_kernel(folder.path(), &unpacked, "7.3-a").unwrap_err().to_string().contains("image")
             );
             fs::write(unpacked.join(image), "image").unwrap();
+            fs::write(unpacked.join(config), "CONFIG_X=y").unwrap();
             arrange_kernel(folder.path(), &unpacked, "7.3-a").unwrap();
             assert!(folder.path().join("vmlinuz").is_file() && folder.path().join("modules/kernel").is_dir());
+            assert!(folder.path().join("config").is_file());
         }
     }
 

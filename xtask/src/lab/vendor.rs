@@ -51,6 +51,14 @@ impl Vendor {
         }
     }
 
+    /// Further parameters for a guest in which the driver is to reset a GPU that hangs, as it does by default.
+    pub(crate) fn parameters_for_resets(self) -> &'static [&'static str] {
+        match self {
+            Self::Intel => &[],
+            Self::Amd => &["gpu_recovery=1"],
+        }
+    }
+
     /// Guest memory that is comfortable with this driver, in MiB.
     pub(crate) fn memory_mib(self) -> u32 {
         match self {
@@ -76,6 +84,17 @@ pub(crate) struct Gpus {
     pub(crate) profile: String,
 }
 
+impl Gpus {
+    /// Adds `KEY=VALUE` to the profile unless it says something about `key` already.
+    pub(crate) fn prefer(&mut self, key: &str, value: &str) {
+        let said = |item: &str| item.strip_prefix(key).is_some_and(|rest| rest.starts_with('='));
+        if !self.profile.split(',').any(said) {
+            let comma = if self.profile.is_empty() { "" } else { "," };
+            self.profile.push_str(&format!("{comma}{key}={value}"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +104,17 @@ mod tests {
         assert_eq!(Vendor::parse_list("intel").unwrap(), [Vendor::Intel]);
         assert_eq!(Vendor::parse_list("all").unwrap(), [Vendor::Intel, Vendor::Amd]);
         assert!(Vendor::parse_list("nvidia").unwrap_err().to_string().contains("nvidia"));
+    }
+
+    #[test]
+    fn a_preference_gives_way_to_what_the_profile_says() {
+        let profile = |text: &str| {
+            let mut gpus = Gpus { vendor: Vendor::Intel, count: 1, profile: text.into() };
+            gpus.prefer("vram", "256M");
+            gpus.profile
+        };
+        assert_eq!(profile(""), "vram=256M");
+        assert_eq!(profile("media"), "media,vram=256M");
+        assert_eq!(profile("vram=2G,media"), "vram=2G,media");
     }
 }

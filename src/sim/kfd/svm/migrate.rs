@@ -118,6 +118,10 @@ impl State {
             return Err(Errno::EINVAL);
         }
         self.note_change(kfd, piece.range, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
+        if piece.kind != Kind::Anonymous {
+            // Pages of files stay, and what is not there is not made.
+            return Ok(0);
+        }
         let moved = kfd.memory.to_vram(self.devices[gpu].config.device, piece.range, block);
         self.look_at(kfd, piece.range);
         moved
@@ -146,7 +150,9 @@ impl State {
             covered = piece.range.end();
             self.announce(kfd, start, piece.range, (from, SYSTEM), trigger, gpu);
             self.note_change(kfd, piece.range, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
+            let there = self.resident.within(piece.range);
             let migrated = kfd.memory.to_system(piece.range);
+            Self::keep_present(kfd, &there);
             self.look_at(kfd, piece.range);
             self.announce_end(kfd, piece.range, (from, SYSTEM), trigger, gpu, migrated.err());
             migrated?;
@@ -156,6 +162,14 @@ impl State {
         }
         self.leave_vram_if_empty(start, whole);
         Ok(())
+    }
+
+    /// Pages that left VRAM are there, also those that nobody wrote to, which the engine leaves out.
+    pub(in crate::sim::kfd) fn keep_present(kfd: &Shared, left: &[PageRange]) {
+        for &run in left {
+            // Where they cannot be written to they are read-only and were not in VRAM, or are unmapped by now.
+            let _ = kfd.memory.populate(run, true);
+        }
     }
 
     /// A range without a page in VRAM is in system memory.

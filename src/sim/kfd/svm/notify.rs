@@ -31,6 +31,7 @@ impl State {
     /// `munmap`, and everything that unmaps on the way: attributes of these pages are gone, what sticks out keeps its own.
     fn unmapped_by_cpu(&mut self, kfd: &Shared, pages: PageRange) {
         self.resident.remove(pages);
+        self.take_back_in(kfd, pages);
         for start in self.ranges.starts_within(pages) {
             let Some(range) = self.ranges.get(start) else { continue };
             let (whole, vram) = (range.pages, range.vram);
@@ -90,6 +91,7 @@ impl State {
             for run in kfd.memory.in_vram(pages) {
                 left.remove(run);
             }
+            Self::keep_present(kfd, &left.within(pages));
             let mut done = pages.start();
             for run in left.within(pages) {
                 let mut at = run.start().max(done);

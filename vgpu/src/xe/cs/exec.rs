@@ -18,6 +18,8 @@ use crate::xe::topology::{ENGINES, EngineDef};
 
 /// Instructions after which another context gets its turn.
 const SLICE: u32 = 20_000;
+/// Instructions that a context executes at least before it heeds a preemption: firmware takes its time to take it off.
+pub(super) const AT_LEAST: u32 = 64;
 /// Nesting of batches at most; hardware knows two levels.
 const DEPTH: usize = 4;
 
@@ -233,7 +235,9 @@ impl Exec {
         loop {
             match env.memory.token.wish() {
                 Wish::Cancel => return Err(Stop::Cancelled),
-                Wish::Preempt if self.arbitration => return Ok(Verdict::Yielded { polling: false }),
+                Wish::Preempt if self.arbitration && SLICE - left >= AT_LEAST => {
+                    return Ok(Verdict::Yielded { polling: false });
+                }
                 _ => {}
             }
             if left == 0 && self.arbitration {

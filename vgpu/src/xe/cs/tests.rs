@@ -1,5 +1,6 @@
 //! The command streamer on a bench: real rings, batches and page tables in memory.
 
+use super::exec::AT_LEAST;
 use super::testing::{self as op, END, image};
 use crate::counters::Counter;
 use crate::inject::{self, Kind, Order, direction};
@@ -470,9 +471,9 @@ fn lease(t: &One) -> Lease {
 }
 
 #[test]
-fn preempted_run_stops_before_its_next_instruction() {
+fn preempted_run_stops_soon() {
     let mut t = one(COPY);
-    t.bench.submit(ID, t.lrca, &op::store(VA + OUT, 1));
+    t.bench.submit(ID, t.lrca, &[vec![0; AT_LEAST as usize], op::store(VA + OUT, 1)].concat());
     let mut lease = lease(&t);
     t.bench.send(&[0x1001, ID, 0]);
     assert!(t.bench.events().is_empty(), "not before it has left the engine");
@@ -485,7 +486,11 @@ fn preempted_run_stops_before_its_next_instruction() {
 #[test]
 fn preemption_waits_while_arbitration_is_off() {
     let mut t = one(COPY);
-    t.bench.submit(ID, t.lrca, &[vec![0x08 << 23], op::store(VA + OUT, 1), vec![0x08 << 23 | 1, 0]].concat());
+    let idle = vec![0; AT_LEAST as usize];
+    let on_again = vec![0x08 << 23 | 1, 0];
+    let commands =
+        [vec![0x08 << 23], idle, op::store(VA + OUT, 1), on_again, op::store(VA + OUT, 2)].concat();
+    t.bench.submit(ID, t.lrca, &commands);
     let mut first = lease(&t);
     // The first instruction turns arbitration off; the request comes while it is off.
     first.exec.arbitration = false;

@@ -101,10 +101,12 @@ impl Firmware<'_> {
 
     /// SCHED_CONTEXT_MODE_SET: the driver allows a context to run, or wants it off its engine.
     pub(super) fn set_enabled(&mut self, id: u32, on: bool) {
-        let Some(context) = self.guc().contexts.get_mut(&id) else {
+        let guc = self.guc();
+        let Some(context) = guc.contexts.get_mut(&id) else {
             tracing::warn!(target: "guc", id, on, "no such context");
             return;
         };
+        let blocked = guc.blocked[context.engine].is_some();
         context.enabled = on;
         if on {
             self.event(EVENT_SCHED_DONE, &[id, 1]);
@@ -128,6 +130,12 @@ impl Firmware<'_> {
                 context.doing = Doing::Dead;
                 self.release(engine, id);
                 self.report_reset(id);
+            }
+            // It gets its turn first: a driver that takes a queue off its engine again and again to look at its clock
+            // must see it move.
+            Doing::Ready if !blocked => {
+                context.disabling = true;
+                return;
             }
             // The access that faulted is tried again when the context is enabled the next time.
             Doing::Faulted(_) | Doing::Ready => context.doing = Doing::Nothing,
@@ -213,6 +221,9 @@ impl Firmware<'_> {
         context.doing = Doing::Running;
         context.kicked = false;
         context.token = RunToken::new();
+        if context.disabling {
+            context.token.preempt();
+        }
         let exec = context.exec.take();
         Next::Run(Lease {
             id,
@@ -253,7 +264,16 @@ impl Firmware<'_> {
                 tracing::info!(target: "guc", id, engine = ENGINES[engine].name, stuck, "hangs");
                 context.doing = Doing::Hung { stuck };
                 self.guc().blocked[engine] = Some(Blocked { context: id, since: Instant::now() });
-                if disabling {
+                // Nobody else gets a turn now.
+                let guc = self.guc();
+                let waiting = guc.ready[engine].iter().copied();
+                let mut off: Vec<u32> =
+                    waiting.filter(|id| guc.contexts.get(id).is_some_and(|c| c.disabling)).collect();
+                off.extend(disabling.then_some(id));
+                for id in off {
+                    if let Some(context) = self.guc().contexts.get_mut(&id) {
+                        context.disabling = false;
+                    }
                     self.set_enabled(id, false);
                 }
                 return;

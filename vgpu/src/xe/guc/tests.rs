@@ -91,6 +91,7 @@ fn disabled_context_keeps_its_work_for_later() {
     let owner = bench.process(1);
     let lrca = bench.context(1, COPY, owner);
     bench.send(&[0x1001, 1, 0]);
+    bench.run();
     assert_eq!(bench.events(), [(0x1002, vec![1, 0])]);
     bench.submit(1, lrca, &op::store(VA, 3));
     bench.run();
@@ -98,6 +99,18 @@ fn disabled_context_keeps_its_work_for_later() {
     bench.send(&[0x1001, 1, 1]);
     bench.run();
     assert_eq!((bench.load(0), bench.events()), (3, vec![(0x1002, vec![1, 1])]));
+}
+
+#[test]
+fn context_that_is_disabled_at_once_has_had_its_turn() {
+    let mut bench = Bench::new();
+    let owner = bench.process(1);
+    let lrca = bench.context(1, COPY, owner);
+    bench.submit(1, lrca, &op::store(VA, 3));
+    bench.send(&[0x1001, 1, 0]);
+    assert!(bench.events().is_empty(), "its engine has not looked at it yet");
+    bench.run();
+    assert_eq!((bench.load(0), bench.events()), (3, vec![(0x1002, vec![1, 0])]));
 }
 
 #[test]

@@ -71,6 +71,19 @@ const fn hook(name: &'static str, at: u32, key: Key) -> D {
 const RESERVED: u64 = 0x200_0000;
 const STOLEN: u64 = 0x180_0000;
 
+/// What the driver can express: it counts the memory of a device in units of 1 GiB.
+const UNIT: u64 = 1 << 30;
+
+/// How much memory is in a device that is said to have `vram` bytes: below 1 GiB, the rest of it is out of use.
+pub fn installed(vram: u64) -> u64 {
+    vram.max(UNIT)
+}
+
+/// Where the part that the driver may use ends.
+fn usable(vram: u64) -> u64 {
+    vram.min(installed(vram) - RESERVED)
+}
+
 /// The table for a profile with this much device memory.
 pub fn table(profile: &Profile, vram: u64) -> Table<Key> {
     let mut t = Table::default();
@@ -96,16 +109,18 @@ pub fn table(profile: &Profile, vram: u64) -> Table<Key> {
     t.area("SOC", 0x28_0000, 0x1000);
 
     // Memory sizes: units of 1 GiB; the usable part ends at the GTT's own memory.
-    let gib = (vram >> 30) as u32;
+    let installed = installed(vram);
+    let usable = usable(vram);
+    let gib = (installed / UNIT) as u32;
     t.preset(soc::SG_TILE_ADDR_RANGE, gib << 8 | 1);
     t.preset(gt::XEHP_TILE_ADDR_RANGE, gib << 8 | 1);
-    t.preset(soc::GSMBASE, (vram - RESERVED) as u32);
-    t.preset(soc::GSMBASE + 4, ((vram - RESERVED) >> 32) as u32);
-    t.preset(soc::DSMBASE, (vram - STOLEN) as u32);
-    t.preset(soc::DSMBASE + 4, ((vram - STOLEN) >> 32) as u32);
+    t.preset(soc::GSMBASE, usable as u32);
+    t.preset(soc::GSMBASE + 4, (usable >> 32) as u32);
+    t.preset(soc::DSMBASE, (installed - STOLEN) as u32);
+    t.preset(soc::DSMBASE + 4, ((installed - STOLEN) >> 32) as u32);
     if profile.flat_ccs {
         // Start of the metadata, in units of 64 KiB, counted per L3 node (there are four).
-        let base = (vram - 2 * RESERVED) / 4;
+        let base = usable.min(installed - 2 * RESERVED) / 4;
         t.preset(gt::XE2_FLAT_CCS_BASE_RANGE_LOWER, (base as u32 & !0xffff) | 1);
         t.preset(gt::XE2_FLAT_CCS_BASE_RANGE_UPPER, (base >> 32) as u32);
     }
@@ -127,14 +142,16 @@ mod tests {
     fn table_is_consistent_for_every_profile() {
         for media in [false, true] {
             for flat_ccs in [false, true] {
-                for gib in [1, 4, 16] {
-                    let t = table(&Profile { media, flat_ccs, ..Profile::default() }, gib << 30);
+                for mib in [256, 1024, 4096, 16384] {
+                    let t = table(&Profile { media, flat_ccs, ..Profile::default() }, mib << 20);
                     let reset = |a| t.get(a).unwrap().reset;
+                    let gib = mib.div_ceil(1024);
                     assert_eq!(reset(soc::SG_TILE_ADDR_RANGE) >> 8, gib as u32);
                     assert_eq!(reset(MEDIA_OFFSET + gt::GMD_ID) != 0, media);
                     let usable = u64::from(reset(soc::GSMBASE)) | u64::from(reset(soc::GSMBASE + 4)) << 32;
                     let stolen = u64::from(reset(soc::DSMBASE)) | u64::from(reset(soc::DSMBASE + 4)) << 32;
                     assert!(usable < stolen && stolen < gib << 30 && usable % (2 << 20) == 0);
+                    assert!(usable <= mib << 20);
                 }
             }
         }

@@ -76,6 +76,14 @@ impl Facts {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Those that every figure needs beside it: kernel, huge pages, processor, GPUs and their links.
+    pub(crate) fn conditions(&self) -> String {
+        let wanted = ["kernel", "processor", "processors", "memory", "transparent huge pages"];
+        let facts =
+            self.0.iter().filter(|(name, _)| wanted.contains(&name.as_str()) || name.starts_with("GPU "));
+        Self(facts.cloned().collect()).to_string()
+    }
+
     pub(super) fn to_json(&self) -> Value {
         let pairs = self.0.iter().map(|(name, value)| (name.clone(), Value::from(value.clone())));
         Value::Object(pairs.collect::<Map<_, _>>())

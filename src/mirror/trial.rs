@@ -1,0 +1,43 @@
+//! Whether a GPU's driver still copies what it migrates.
+
+use std::hint::black_box;
+
+use crate::buffer::Buffer;
+use crate::device::KfdGpu;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kfd::{Location, SvmAttribute};
+use crate::range::page_size;
+use crate::residency::{self, Place};
+
+/// A word that is neither zero nor like its neighbours.
+fn word(index: usize) -> u64 {
+    (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// What became of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// It went to VRAM and came back as it was.
+    Intact,
+    /// It stayed in system memory, which shows nothing.
+    Unmoved,
+}
+
+/// Sends a page to VRAM and back. amdgpu does not look at whether its copies succeeded, and once a reset has cancelled one it
+/// cancels all further ones: pages change places without their contents, and every call succeeds.
+pub(super) fn migrate_a_page(gpu: &KfdGpu) -> Result<Trial> {
+    let mut page = Buffer::<u64>::zeroed(page_size() as usize / 8)?;
+    page.iter_mut().enumerate().for_each(|(index, at)| *at = word(index));
+    let to_vram = [SvmAttribute::Access(gpu.id()), SvmAttribute::Prefetch(Location::Gpu(gpu.id()))];
+    gpu.process().set_attributes(page.range(), &to_vram)?;
+    let place = residency::of_range(page.range())?.place_at(page.range().start());
+    // Reading brings it back.
+    let intact = black_box(&page).iter().enumerate().all(|(index, &found)| found == word(index));
+    match (intact, place) {
+        (false, _) => Err(Error::new(ErrorKind::DeviceLost, "Gpu::mirror")
+            .because("a page that migrated to VRAM came back without its contents: the driver no longer copies, as amdgpu does after a reset that interrupted a copy")
+            .hint_is("unload and load amdgpu, or reboot; until then nothing may be migrated to this GPU")),
+        (true, Some(Place::Device)) => Ok(Trial::Intact),
+        (true, _) => Ok(Trial::Unmoved),
+    }
+}

@@ -1,0 +1,96 @@
+//! A device that loses its driver, or is pulled out, while pages are in its memory or on their way there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use drm_pagemap::{Buffer, ErrorKind, Gpu, Mirror};
+
+use super::bench::{Bench, Source};
+use crate::harness::{Context, Need, Test, TestResult};
+use crate::placement::{assert_intact, device_bytes, filled};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "trouble/driver_unbound_with_data_in_vram",
+        needs: &[Need::Xe, Need::Vram, Need::Injection],
+        run: driver_unbound_with_data_in_vram,
+    },
+    Test {
+        name: "trouble/driver_unbound_while_prefetching",
+        needs: &[Need::Xe, Need::Vram, Need::Injection],
+        run: driver_unbound_while_prefetching,
+    },
+];
+
+const LEN: usize = 4 << 20;
+
+/// Takes the device away from the process, in order. The bench gives it back.
+fn take_away(bench: &Bench) {
+    match &bench.source {
+        Source::Virtual { slot, .. } => slot.unbind(),
+        Source::Simulated(device) => device.unplug(),
+    }
+}
+
+/// What every call says from now on.
+fn assert_lost(mirror: &Mirror, gpu: &Gpu, data: &[u64]) {
+    for error in [
+        mirror.prefetch(data).to(gpu.vram()).run().unwrap_err(),
+        mirror.prefetch(data).to_system().run().unwrap_err(),
+        gpu.mirror().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
+        assert!(error.hint().is_some(), "{error}");
+    }
+}
+
+/// Lets go of the device before the memory is unmapped, as the documentation of `Mirror` asks: xe 7.3.4 crashes otherwise.
+fn let_go(bench: Bench, mirror: Mirror, data: Buffer<u64>) {
+    let Bench { gpu, source } = bench;
+    drop(mirror);
+    drop(gpu);
+    drop(data);
+    drop(source);
+}
+
+fn driver_unbound_with_data_in_vram(context: &Context) -> TestResult {
+    let bench = Bench::new(context)?;
+    let mirror = bench.mirror()?;
+    let data = filled(LEN)?;
+    assert!(bench.to_vram(&mirror, &data)?.is_complete());
+    take_away(&bench);
+    assert_lost(&mirror, &bench.gpu, &data);
+    assert_intact(&data);
+    assert_eq!(device_bytes(data.range())?, 0);
+    let_go(bench, mirror, data);
+    Ok(())
+}
+
+fn driver_unbound_while_prefetching(context: &Context) -> TestResult {
+    let bench = Bench::new(context)?;
+    let mirror = bench.mirror()?;
+    let data = filled(LEN)?;
+    let rounds = AtomicU64::new(0);
+    let error = std::thread::scope(|scope| {
+        let prefetcher = scope.spawn(|| {
+            loop {
+                let moved = bench.to_vram(&mirror, &data);
+                let back = moved.and_then(|_| mirror.prefetch(&data).to_system().run());
+                if let Err(error) = back {
+                    return error;
+                }
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while rounds.load(Ordering::Relaxed) < 2 && !prefetcher.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        take_away(&bench);
+        prefetcher.join().expect("the prefetcher ends")
+    });
+    assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
+    assert_lost(&mirror, &bench.gpu, &data);
+    assert_intact(&data);
+    let_go(bench, mirror, data);
+    Ok(())
+}

@@ -232,6 +232,9 @@ mod tests {
             let error = Buffer::<u64>::zeroed(len).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         }
+        // Rounding up and aligning must not go beyond what a pointer can be offset by.
+        let error = Buffer::<u8>::zeroed(isize::MAX as usize - 3 * (1 << 20)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         let error = Buffer::<u8>::zeroed(1 << 60).unwrap_err();
         assert_eq!((error.call(), error.errno()), ("mmap", Some(Errno::ENOMEM)));
     }

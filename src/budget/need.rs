@@ -46,6 +46,28 @@ pub(super) fn reach(range: PageRange, parts: &[PageRange], room: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Buffer;
+    use crate::residency;
+
+    #[test]
+    fn parts_on_both_sides_of_what_cannot_move() {
+        let data = Buffer::<u8>::from_slice(&vec![1u8; 6 << 20]).unwrap();
+        let range = data.range();
+        let middle = PageRange::new(range.start() + SIZE_2M, SIZE_2M).unwrap();
+        let middle_of = |protection| {
+            // SAFETY: the pages are the buffer's own, and nobody writes to them while they are read-only.
+            unsafe { rustix::mm::mprotect(middle.start() as *mut _, middle.len() as usize, protection) }
+                .unwrap();
+        };
+        middle_of(rustix::mm::MprotectFlags::READ);
+        let (now, mut vmas) = (residency::of_range(range).unwrap(), VmaMap::default());
+        vmas.read(range).unwrap();
+        let parts = parts(range, &now, &vmas);
+        middle_of(rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE);
+        assert_eq!(bytes(&parts), 4 << 20, "{parts:?}");
+        assert_eq!(parts.first().map(PageRange::start), Some(range.start()));
+        assert_eq!(parts.last().map(PageRange::end), Some(range.end()));
+    }
 
     fn mib(start: u64, len: u64) -> PageRange {
         PageRange::new(start << 20, len << 20).unwrap()

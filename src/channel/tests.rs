@@ -134,3 +134,13 @@ fn a_forked_child_is_not_the_owner_and_can_become_one() {
         }
     }
 }
+
+#[test]
+fn files_are_opened_for_both_ways_and_not_inherited() {
+    use rustix::fs::OFlags;
+    let channel = Channel::open(std::path::Path::new("/dev/null")).unwrap();
+    let file = channel.descriptor().expect("a real file");
+    let flags = rustix::io::fcntl_getfd(file).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    assert_eq!(rustix::fs::fcntl_getfl(file).unwrap() & OFlags::ACCMODE, OFlags::RDWR);
+}

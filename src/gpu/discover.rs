@@ -221,3 +221,23 @@ fn kfd_system(
     }
     Ok(KfdSystem::new(process, topology, renders))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_open_says_what_helps() {
+        for (errno, reason, hint) in [
+            (Errno::EACCES, "does not allow this user", "group"),
+            (Errno::EPERM, "device cgroup", "container"),
+            (Errno::ENODEV, "no driver answers", "bind the driver"),
+            (Errno::ENXIO, "no driver answers", "bind the driver"),
+        ] {
+            let error = explain_open(Error::from_errno("open", errno), Path::new("/dev/dri/renderD128"));
+            assert!(error.reason().contains(reason), "{error}");
+            assert!(error.hint().is_some_and(|text| text.contains(hint)), "{error}");
+        }
+        assert_eq!(explain_open(Error::from_errno("open", Errno::EIO), Path::new("x")).hint(), None);
+    }
+}

@@ -111,3 +111,17 @@ fn kind_of_memory(error: Error, at: u64, otherwise: &'static str) -> Error {
         error.because(otherwise)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_name_the_pages_they_concern() {
+        let failure = |start, end| Failure { errno: Errno::EBUSY, why: Why::Move, start, end };
+        let range =
+            error("move", failure(0x10_0000, 0x10_2000)).range().map(|range| (range.start(), range.end()));
+        assert_eq!(range, Some((0x10_0000, 0x10_2000)));
+        assert!(error("move", failure(0x10_0000, 0x10_0000)).range().is_none());
+    }
+}

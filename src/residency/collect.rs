@@ -262,3 +262,18 @@ fn refused(call: &'static str, errno: Errno, range: PageRange) -> Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_page_map() {
+        let of = |bits: &[u32]| word(bits.iter().fold(0, |word, bit| word | 1 << bit));
+        assert!(matches!(of(&[63]), Some(Class::System)));
+        assert!(matches!(of(&[63, 61]), Some(Class::File)));
+        assert!(matches!(of(&[62, 58]), Some(Class::Guard)));
+        assert!(matches!(of(&[62]), Some(Class::Candidate)));
+        assert!(of(&[]).is_none() && of(&[61]).is_none());
+    }
+}

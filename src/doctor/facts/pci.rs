@@ -151,6 +151,8 @@ mod tests {
                         0x0000006100000000 0x00000071ffffffff 0x000000000014220c\n";
         assert_eq!(largest_window(resource), Some(4 << 30));
         assert_eq!(largest_window("0x0 0x0 0x0\n"), None);
+        assert_eq!(largest_window("0x1000 0x1fff 0x2100\n"), None, "ports are no memory");
+        assert_eq!(largest_window("0x1000 0x1fff 0x0200\n"), None, "registers are not prefetchable");
     }
 
     #[test]

@@ -69,3 +69,19 @@ fn arguments_are_checked() {
     let mut export = SyncobjHandleToFd::default();
     assert_eq!(raw(channel, &mut export), Err(Errno::EINVAL));
 }
+
+#[test]
+fn a_destroyed_object_is_gone() {
+    let bench = Bench::new(Platform::Battlemage);
+    let mut made = SyncobjCreate::default();
+    // SAFETY: the arguments of these calls hold no address.
+    unsafe { bench.device.channel().call(&mut made, Retry::Never) }.unwrap();
+    let destroy = |pad| {
+        let mut arg = SyncobjDestroy { handle: made.handle, pad };
+        // SAFETY: as above.
+        unsafe { bench.device.channel().call(&mut arg, Retry::Never) }
+    };
+    refused(destroy(1), ErrorKind::InvalidArgument, Some(Errno::EINVAL));
+    destroy(0).unwrap();
+    refused(destroy(0), ErrorKind::InvalidArgument, Some(Errno::EINVAL));
+}

@@ -1,31 +1,73 @@
 //! What a residency scan costs beside the ways there are to ask the kernel, for four kinds of memory, all in one run.
 //!
-//! `cargo bench --bench residency -- [MIB]`. Times are the fastest of many, in milliseconds per GiB; the lower
-//! table has the ratios, which depend less on the machine and its load.
+//! `cargo bench --bench residency -- [MIB]`. Times are in microseconds for all of the memory. Each round asks in every way,
+//! one after another, so that all meet the same disturbances; a ratio is the median over the rounds.
 
+#[path = "report/mod.rs"]
+mod report;
+
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{Read, Seek};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use drm_pagemap::PageRange;
 use drm_pagemap::range::page_size;
 use drm_pagemap::residency::{Depth, Residency, Scanner};
 use drm_pagemap::uapi::pagemap_scan::*;
+use report::Row;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{MapFlags, ProtFlags};
 
 const ROUNDS: usize = 25;
-const GIB: f64 = (1u64 << 30) as f64;
 
 /// A way to ask, and the state it keeps between questions.
-type Way = (&'static str, Box<dyn FnMut(PageRange)>);
+type Way = Box<dyn FnMut(PageRange)>;
+
+const WAYS: [&str; 7] = [
+    "scan",
+    "device bytes",
+    "bare PAGEMAP_SCAN",
+    "reading pagemap",
+    "mincore",
+    "reading smaps",
+    "cheap scan",
+];
+const SCAN: usize = 0;
+const DEVICE_BYTES: usize = 1;
+const BARE: usize = 2;
+const PAGEMAP: usize = 3;
+const MINCORE: usize = 4;
+const SMAPS: usize = 5;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+// SAFETY: as the system's allocator, which does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as for our caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as for our caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
 
 fn main() {
-    let mib = std::env::args().skip(1).find_map(|word| word.parse::<u64>().ok()).unwrap_or(1024);
+    let mib = std::env::args().skip(1).find_map(|word| word.parse::<u64>().ok()).unwrap_or(512);
     let bytes = mib << 20;
-    println!("{mib} MiB of each kind, fastest of {ROUNDS} rounds, ms per GiB\n");
+    println!("{mib} MiB of each kind, {ROUNDS} rounds\n");
     type Make = fn(u64) -> PageRange;
     let kinds: [(&str, Make); 4] = [
         ("absent", |bytes| memory(bytes, libc::MADV_NOHUGEPAGE, 0)),
@@ -33,46 +75,60 @@ fn main() {
         ("huge pages", |bytes| memory(bytes, libc::MADV_HUGEPAGE, 1)),
         ("every other page", |bytes| memory(bytes, libc::MADV_NOHUGEPAGE, 2)),
     ];
-    let ways = ways();
-    let names: Vec<&str> = ways.iter().map(|way| way.0).collect();
-    let mut table = Vec::new();
-    let mut ways = ways;
+    let mut ways = ways();
     for (kind, make) in kinds {
         let range = make(bytes);
-        let times = measure(&mut ways, range);
-        table.push((kind, times));
+        let (times, allocations) = measure(&mut ways, range);
+        report(kind, &times, allocations);
         // SAFETY: the mapping was made for this measurement, and nobody refers to it.
         unsafe { rustix::mm::munmap(range.start() as *mut _, range.len() as usize) }.unwrap();
     }
-    let per_gib = bytes as f64 / GIB;
-    print_row("", &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-    for (kind, times) in &table {
-        print_row(kind, &times.iter().map(|time| format!("{:.3}", time / per_gib)).collect::<Vec<_>>());
-    }
-    println!("\nratio to \"scan, exact\"; the first two are what the library adds to the call\n");
-    print_row("", &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-    for (kind, times) in &table {
-        print_row(kind, &times.iter().map(|time| format!("{:.2}", time / times[1])).collect::<Vec<_>>());
-    }
 }
 
-fn print_row(title: &str, cells: &[String]) {
-    print!("{title:<18}");
-    cells.iter().for_each(|cell| print!("{cell:>14}"));
-    println!();
+fn report(kind: &str, times: &[Vec<f64>], allocations: u64) {
+    let row = |ours: usize, theirs: usize| {
+        let pairs: Vec<(f64, f64)> = times[ours].iter().copied().zip(times[theirs].iter().copied()).collect();
+        (format!("{} of {kind}", WAYS[ours]), pairs)
+    };
+    let note = format!("a repeated scan allocates {allocations} times");
+    for (ours, theirs) in
+        [(SCAN, BARE), (SCAN, PAGEMAP), (SCAN, MINCORE), (SCAN, SMAPS), (DEVICE_BYTES, PAGEMAP)]
+    {
+        let (what, pairs) = row(ours, theirs);
+        let row = Row::timed('c', &what, &pairs, WAYS[theirs]);
+        let row = match (ours, theirs, kind) {
+            (SCAN, BARE, _) => row.at_most(1.05).note(&note),
+            (_, PAGEMAP, "4K pages") => row.at_most(0.125),
+            (_, PAGEMAP, "huge pages") => row.at_most(0.05),
+            _ => row,
+        };
+        row.print();
+    }
+    // What no reader of the page tables that asks for present pages can beat.
+    let (_, floor) = row(BARE, PAGEMAP);
+    Row::timed('c', &format!("floor: bare PAGEMAP_SCAN of {kind}"), &floor, WAYS[PAGEMAP]).print();
 }
 
-/// The fastest round of each way, taken in turns so that all meet the same disturbances.
-fn measure(ways: &mut [Way], range: PageRange) -> Vec<f64> {
-    let mut fastest = vec![f64::INFINITY; ways.len()];
-    for _ in 0..ROUNDS {
-        for (way, fastest) in ways.iter_mut().zip(&mut fastest) {
+/// The time of each round of each way, in seconds, and the allocations of one scan after the first rounds.
+fn measure(ways: &mut [Way], range: PageRange) -> (Vec<Vec<f64>>, u64) {
+    let mut times = vec![Vec::with_capacity(ROUNDS); ways.len()];
+    let mut allocations = 0;
+    for round in 0..ROUNDS + 2 {
+        for (index, (way, times)) in ways.iter_mut().zip(&mut times).enumerate() {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
             let start = Instant::now();
-            (way.1)(range);
-            *fastest = fastest.min(start.elapsed().as_secs_f64() * 1e3);
+            way(range);
+            let took = start.elapsed().as_secs_f64();
+            // The first two fill buffers and caches.
+            if round >= 2 {
+                times.push(took);
+                if index == SCAN {
+                    allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
+                }
+            }
         }
     }
-    fastest
+    (times, allocations)
 }
 
 /// Aligned memory of which every `step`-th page is written to; none if that is 0.
@@ -101,19 +157,12 @@ fn memory(bytes: u64, advice: i32, step: usize) -> PageRange {
     PageRange::new(start, bytes).unwrap()
 }
 
+/// In the order of [`WAYS`].
 fn ways() -> Vec<Way> {
-    vec![
-        ("bare ioctl", bare_ioctl()),
-        ("scan, exact", scan(Depth::Exact)),
-        ("scan, cheap", scan(Depth::Cheap)),
-        ("device bytes", device_bytes()),
-        ("pagemap", pagemap()),
-        ("mincore", mincore()),
-        ("smaps", smaps()),
-    ]
+    vec![scan(Depth::Exact), device_bytes(), bare_ioctl(), pagemap(), mincore(), smaps(), scan(Depth::Cheap)]
 }
 
-fn scan(depth: Depth) -> Box<dyn FnMut(PageRange)> {
+fn scan(depth: Depth) -> Way {
     let mut scanner = Scanner::new().unwrap().with_depth(depth);
     let mut residency = Residency::new();
     Box::new(move |range| {
@@ -122,7 +171,7 @@ fn scan(depth: Depth) -> Box<dyn FnMut(PageRange)> {
     })
 }
 
-fn device_bytes() -> Box<dyn FnMut(PageRange)> {
+fn device_bytes() -> Way {
     let mut scanner = Scanner::new().unwrap();
     Box::new(move |range| {
         black_box(scanner.device_bytes(range).unwrap());
@@ -150,7 +199,7 @@ unsafe impl Ioctl for Call<'_> {
 }
 
 /// The ioctl as a C program would call it, with the answers thrown away.
-fn bare_ioctl() -> Box<dyn FnMut(PageRange)> {
+fn bare_ioctl() -> Way {
     let file = File::open("/proc/self/pagemap").unwrap();
     let mut regions = vec![PageRegion { start: 1, ..PageRegion::default() }; 4096];
     let guard = Scanner::new().unwrap().support().guard();
@@ -179,7 +228,7 @@ fn bare_ioctl() -> Box<dyn FnMut(PageRange)> {
 }
 
 /// Every word of `/proc/self/pagemap`, looked at.
-fn pagemap() -> Box<dyn FnMut(PageRange)> {
+fn pagemap() -> Way {
     let file = File::open("/proc/self/pagemap").unwrap();
     let mut words = vec![1u64; (2 << 20) / 8];
     Box::new(move |range| {
@@ -196,7 +245,7 @@ fn pagemap() -> Box<dyn FnMut(PageRange)> {
     })
 }
 
-fn mincore() -> Box<dyn FnMut(PageRange)> {
+fn mincore() -> Way {
     let mut bytes = Vec::new();
     Box::new(move |range| {
         bytes.resize(range.pages() as usize, 1u8);
@@ -209,7 +258,7 @@ fn mincore() -> Box<dyn FnMut(PageRange)> {
 }
 
 /// The whole file: there is no way to ask about one mapping.
-fn smaps() -> Box<dyn FnMut(PageRange)> {
+fn smaps() -> Way {
     let mut file = File::open("/proc/self/smaps").unwrap();
     let mut text = Vec::with_capacity(1 << 20);
     Box::new(move |_| {

@@ -176,10 +176,11 @@ impl Channel {
     ///
     /// Every address in `arg`, and in memory reachable from it, that the driver may write to must be valid for such writes
     /// until the driver is done with it, which may be after the call returns (fences).
+    #[inline]
     pub unsafe fn call<A: IoctlArg>(&self, arg: &mut A, retry: Retry) -> Result<()> {
         // SAFETY: the buffer is the whole of `arg`, `A` is plain data of the size that `A::REQUEST` says (asserted where it
         // is defined), and the caller answers for addresses inside it.
-        unsafe { self.call_sized(A::NAME, A::REQUEST, bytemuck::bytes_of_mut(arg), retry) }
+        unsafe { self.send(A::NAME, A::REQUEST, bytemuck::bytes_of_mut(arg), retry) }
     }
 
     /// Makes an ioctl whose argument has a length known only at run time.
@@ -199,15 +200,50 @@ impl Channel {
         retry: Retry,
     ) -> Result<()> {
         if request_size(request) != arg.len() {
-            return Err(Error::new(ErrorKind::InvalidArgument, name).because(format!(
-                "request {request:#x} promises {} bytes but {} are there",
-                request_size(request),
-                arg.len()
-            )));
+            return Err(wrong_size(name, request, arg.len()));
         }
-        retry.run(name, || match &self.endpoint {
-            // SAFETY: `arg` is as long as the request says (checked above), and the caller answers for addresses inside it.
-            Endpoint::File { fd, .. } => unsafe { raw::ioctl(fd.as_fd(), request, arg) },
+        // SAFETY: `arg` is as long as the request says, and the caller answers for addresses inside it.
+        unsafe { self.send(name, request, arg, retry) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`call`](Self::call), and `arg` is as long as the request says.
+    #[inline]
+    unsafe fn send(&self, name: &'static str, request: u32, arg: &mut [u8], retry: Retry) -> Result<()> {
+        let errno = match &self.endpoint {
+            // SAFETY: our caller answers for the length and for addresses inside.
+            Endpoint::File { fd, .. } => match unsafe { raw::ioctl(fd.as_fd(), request, arg) } {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno.into(),
+            },
+            // SAFETY: as above.
+            Endpoint::Virtual(node) => match unsafe { node.ioctl(request, arg) } {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno,
+            },
+        };
+        // SAFETY: as above.
+        unsafe { self.send_again(name, request, arg, retry, errno) }
+    }
+
+    /// Goes on after a first attempt that ended with `errno`.
+    ///
+    /// # Safety
+    ///
+    /// As [`send`](Self::send).
+    #[cold]
+    unsafe fn send_again(
+        &self,
+        name: &'static str,
+        request: u32,
+        arg: &mut [u8],
+        retry: Retry,
+        errno: Errno,
+    ) -> Result<()> {
+        retry.go_on(name, errno, || match &self.endpoint {
+            // SAFETY: our caller answers for the length and for addresses inside.
+            Endpoint::File { fd, .. } => unsafe { raw::ioctl(fd.as_fd(), request, arg) }.map_err(Errno::from),
             // SAFETY: as above.
             Endpoint::Virtual(node) => unsafe { node.ioctl(request, arg) },
         })
@@ -228,6 +264,12 @@ impl Channel {
             }
         }
     }
+}
+
+#[cold]
+fn wrong_size(name: &'static str, request: u32, len: usize) -> Error {
+    Error::new(ErrorKind::InvalidArgument, name)
+        .because(format!("request {request:#x} promises {} bytes but {len} are there", request_size(request)))
 }
 
 impl fmt::Debug for Channel {

@@ -71,9 +71,22 @@ impl Device {
 
 /// Two values are equal when they are the same GPU, however often it was opened.
 impl PartialEq for Device {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.driver() == other.driver() && self.node() == other.node()
+        // The same open file, mostly.
+        match (self, other) {
+            (Self::Xe(one), Self::Xe(two)) if one == two => true,
+            (Self::Kfd(one), Self::Kfd(two)) if Arc::ptr_eq(one, two) => true,
+            _ => self.is_same_node(other),
+        }
     }
 }
 
 impl Eq for Device {}
+
+impl Device {
+    #[cold]
+    fn is_same_node(&self, other: &Self) -> bool {
+        self.driver() == other.driver() && self.node() == other.node()
+    }
+}

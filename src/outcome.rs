@@ -125,6 +125,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// The outcome of a call whose result was not looked at.
+    #[inline]
     pub(crate) const fn unobserved(requested: u64) -> Self {
         Self { requested, observed: false, moved: 0, already_there: 0, refusals: Vec::new() }
     }

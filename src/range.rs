@@ -67,7 +67,12 @@ pub const SIZE_4K: u64 = 4 << 10;
 
 /// The system's page size in bytes, as the kernel reports it.
 #[must_use]
+#[inline]
 pub fn page_size() -> u64 {
+    // The architecture leaves no choice there.
+    if cfg!(target_arch = "x86_64") {
+        return SIZE_4K;
+    }
     static PAGE_SIZE: OnceLock<u64> = OnceLock::new();
     *PAGE_SIZE.get_or_init(|| rustix::param::page_size() as u64)
 }
@@ -98,6 +103,7 @@ impl PageRange {
     ///
     /// [`RangeError::Unaligned`] when either is not page-aligned; [`RangeError::Wraps`] when the end would lie beyond
     /// the last page. [`covering`](Self::covering) rounds instead of refusing.
+    #[inline]
     pub fn new(start: u64, len: u64) -> Result<Self, RangeError> {
         let mask = page_size() - 1;
         if start & mask != 0 || len & mask != 0 {

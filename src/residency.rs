@@ -31,6 +31,19 @@
 //!
 //! Memory that is locked (`mlock`) before it is migrated is never swapped, and so never ambiguous.
 //!
+//! # What it costs
+//!
+//! Milliseconds per GiB of memory in system memory on a small virtual machine with kernel 6.18; `cargo bench --bench residency`
+//! measures the machine at hand. A scan costs what its ioctl costs, except where neighbouring pages differ all
+//! along (a quarter more). [`Depth`] says what pages in VRAM and in swap add.
+//!
+//! | | absent | 4 KiB pages | huge pages | every other page |
+//! |---|---|---|---|---|
+//! | [`Scanner::scan`] | 0.006 | 3.2 | 0.04 | 2.4 |
+//! | [`Scanner::device_bytes`] | 0.006 | 0.6 | 0.04 | 0.5 |
+//! | reading `/proc/self/pagemap` | 0.37 | 14 | 0.6 | 9 |
+//! | reading `/proc/self/smaps` | 0.16 | 35 | 0.3 | 11 |
+//!
 //! # What it cannot know
 //!
 //! * Which device holds a page: the kernel shows that to nobody without privilege.

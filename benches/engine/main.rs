@@ -1,69 +1,97 @@
-//! What migration costs, as ratios between things measured in the same run.
+//! What migration on the simulated device costs, as ratios between things measured in the same run.
 //!
-//! `cargo bench --bench engine`. Each figure is the median of many repetitions; the parts that are compared take turns, so
-//! that whatever disturbs the machine disturbs both.
+//! `cargo bench --bench engine`. The parts that are compared take turns, so that whatever disturbs the machine disturbs both; a
+//! ratio is the median over the turns.
 
 mod bare;
+mod growth;
+#[path = "../report/mod.rs"]
+mod report;
+mod threads;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bare::{Bare, Mapping};
 use drm_pagemap::PageRange;
 use drm_pagemap::pagemap::{MigrateOptions, Space, VramRegion, Windows};
+use report::Row;
 
 const MB2: usize = 2 << 20;
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 200;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let only = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
     let space = Space::of_process()?;
-    let vram = VramRegion::new(&space, 64 << 20)?;
-    println!("median of {ROUNDS} rounds, 2 MiB each");
+    let vram = VramRegion::new(&space, 256 << 20)?;
+    println!("2 MiB each where nothing else is said, {ROUNDS} rounds");
     for huge in [false, true] {
-        let pages = if huge { "2 MiB page" } else { "4 KiB pages" };
-        populate(&space, &vram, huge, pages)?;
+        let pages = if huge { "2M page" } else { "4K pages" };
+        if wanted("populate") {
+            populate(&space, &vram, huge, pages)?;
+        }
+        if wanted("touch") {
+            touch(&space, &vram, huge, pages)?;
+        }
+        if wanted("evict") {
+            evict(&space, &vram, huge, pages)?;
+        }
     }
-    for huge in [false, true] {
-        let pages = if huge { "2 MiB page" } else { "4 KiB pages" };
-        touch(&space, &vram, huge, pages)?;
+    if wanted("windows") {
+        small_windows(&space, &vram)?;
+        again(&space, &vram)?;
     }
-    small_windows(&space, &vram)?;
-    again(&space, &vram)?;
+    if wanted("threads") {
+        threads::random_touches(&space, &vram)?;
+    }
+    drop(vram);
+    if wanted("growth") {
+        growth::all(&space)?;
+    }
     Ok(())
 }
 
-/// Moving 2 MiB to device memory, against copying 2 MiB: to new pages, as a migration by copy has to; between pages that the
-/// caches do not hold; and between pages that they do.
-fn populate(space: &Space, vram: &VramRegion, huge: bool, pages: &str) -> drm_pagemap::Result<()> {
+/// Moving 2 MiB to device memory, against copying 2 MiB: to new pages, as a migration by copy has to; and between pages that
+/// are there, in the caches or not. The bare ioctl is what no engine can go below.
+fn populate(
+    space: &Space,
+    vram: &VramRegion,
+    huge: bool,
+    pages: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
     const COLD: usize = 64;
-    let memory = Mapping::filled(MB2, huge);
+    let (memory, theirs) = (Mapping::filled(MB2, huge), Mapping::filled(MB2, huge));
+    let bare = Bare::new(&theirs)?;
     let range = memory.range();
     let (from, mut to) = (vec![1u8; COLD * MB2], vec![2u8; COLD * MB2]);
     let fresh = Mapping::filled(MB2, huge);
-    let (mut moving, mut new, mut cold, mut warm) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut floor, mut new, mut cold, mut warm) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        moving.push(time(|| space.migrate_to_devmem(vram, range, &MigrateOptions::new()))?);
+        let moving = time(|| space.migrate_to_devmem(vram, range, &MigrateOptions::new()))?;
         space.migrate_to_ram(range)?;
+        floor.push((moving, time_of(|| bare.move_away())));
+        theirs.touch();
         let part = round % COLD * MB2..(round % COLD + 1) * MB2;
         let far = (round + COLD / 2) % COLD * MB2;
-        let other = far..far + MB2;
         fresh.discard();
-        new.push(time(|| {
-            fresh.copy_from(black_box(&from[other.clone()]));
-            Ok(())
-        })?);
-        for times in [&mut cold, &mut warm] {
-            times.push(time(|| {
+        new.push((moving, time_of(|| fresh.copy_from(black_box(&from[far..far + MB2])))));
+        for pairs in [&mut cold, &mut warm] {
+            let copying = time_of(|| {
                 to[part.clone()].copy_from_slice(black_box(&from[part.clone()]));
                 black_box(&mut to);
-                Ok(())
-            })?);
+            });
+            pairs.push((moving, copying));
         }
     }
-    let moving = median(moving);
-    report(&format!("populate, {pages}"), moving, "memcpy to new pages", median(new));
-    report(&format!("populate, {pages}"), moving, "memcpy, not in cache", median(cold));
-    report(&format!("populate, {pages}"), moving, "memcpy, in cache", median(warm));
+    let what = format!("populate, {pages}");
+    Row::timed('d', &what, &new, "memcpy to new pages").at_most(0.25).print();
+    Row::timed('d', &what, &cold, "memcpy, not in cache").print();
+    Row::timed('d', &what, &warm, "memcpy, in cache").print();
+    Row::timed('d', &what, &floor, "floor: bare UFFDIO_MOVE").print();
+    let against_copy: Vec<_> = floor.iter().zip(&cold).map(|(floor, cold)| (floor.1, cold.1)).collect();
+    Row::timed('d', &format!("floor: bare UFFDIO_MOVE, {pages}"), &against_copy, "memcpy, not in cache")
+        .print();
     Ok(())
 }
 
@@ -76,14 +104,29 @@ fn touch(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let (ours, theirs) = (Mapping::filled(MB2, huge), Mapping::filled(MB2, huge));
     let bare = Bare::new(&theirs)?;
-    let (mut engine, mut handler) = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for _ in 0..ROUNDS {
         space.migrate_to_devmem(vram, ours.range(), &MigrateOptions::new())?;
-        engine.push(time(|| Ok(ours.touch()))?);
         bare.move_away();
-        handler.push(time(|| Ok(theirs.touch()))?);
+        pairs.push((time(|| Ok(ours.touch()))?, time(|| Ok(theirs.touch()))?));
     }
-    report(&format!("touch, {pages}"), median(engine), "bare UFFDIO_MOVE handler", median(handler));
+    let what = format!("CPU touch brings it back, {pages}");
+    Row::timed('d', &what, &pairs, "bare UFFDIO_MOVE handler").at_most(1.5).print();
+    Ok(())
+}
+
+/// The device makes room, against the same memory asked back.
+fn evict(space: &Space, vram: &VramRegion, huge: bool, pages: &str) -> drm_pagemap::Result<()> {
+    let memory = Mapping::filled(MB2, huge);
+    let range = memory.range();
+    let mut pairs = Vec::new();
+    for _ in 0..ROUNDS {
+        space.migrate_to_devmem(vram, range, &MigrateOptions::new())?;
+        let evicted = time(|| vram.evict(MB2 as u64))?;
+        space.migrate_to_devmem(vram, range, &MigrateOptions::new())?;
+        pairs.push((evicted, time(|| space.migrate_to_ram(range))?));
+    }
+    Row::timed('d', &format!("evict, {pages}"), &pairs, "migrate_to_ram").print();
     Ok(())
 }
 
@@ -92,14 +135,14 @@ fn small_windows(space: &Space, vram: &VramRegion) -> drm_pagemap::Result<()> {
     let memory = Mapping::filled(MB2, false);
     let range = memory.range();
     let small = MigrateOptions::new().windows(Windows::Blocks(4096));
-    let (mut one, mut many) = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for _ in 0..ROUNDS / 10 {
-        many.push(time(|| space.migrate_to_devmem(vram, range, &small))?);
+        let many = time(|| space.migrate_to_devmem(vram, range, &small))?;
         space.migrate_to_ram(range)?;
-        one.push(time(|| space.migrate_to_devmem(vram, range, &MigrateOptions::new()))?);
+        pairs.push((many, time(|| space.migrate_to_devmem(vram, range, &MigrateOptions::new()))?));
         space.migrate_to_ram(range)?;
     }
-    report("populate in 512 windows", median(many), "in one window", median(one));
+    Row::timed('d', "populate in 512 windows", &pairs, "in one window").print();
     Ok(())
 }
 
@@ -108,36 +151,26 @@ fn again(space: &Space, vram: &VramRegion) -> drm_pagemap::Result<()> {
     let memory = Mapping::filled(MB2, false);
     let range: PageRange = memory.range();
     space.migrate_to_devmem(vram, range, &MigrateOptions::new())?;
-    let (mut there, mut pipe) = (Vec::new(), Vec::new());
     let echo = bare::Echo::new();
+    let mut pairs = Vec::new();
     for _ in 0..ROUNDS {
-        there.push(time(|| space.migrate_to_devmem(vram, range, &MigrateOptions::new()))?);
-        pipe.push(time(|| {
-            echo.round_trip();
-            Ok(())
-        })?);
+        let there = time(|| space.migrate_to_devmem(vram, range, &MigrateOptions::new()))?;
+        pairs.push((there, time_of(|| echo.round_trip())));
     }
-    report("populate, already there", median(there), "round trip to a thread", median(pipe));
+    Row::timed('d', "populate, already there", &pairs, "round trip to a thread").print();
     Ok(())
 }
 
-fn time<T>(act: impl FnOnce() -> drm_pagemap::Result<T>) -> drm_pagemap::Result<Duration> {
+/// Seconds.
+fn time_of<T>(act: impl FnOnce() -> T) -> f64 {
+    let start = Instant::now();
+    black_box(act());
+    start.elapsed().as_secs_f64()
+}
+
+/// Seconds, of what succeeds.
+fn time<T>(act: impl FnOnce() -> drm_pagemap::Result<T>) -> drm_pagemap::Result<f64> {
     let start = Instant::now();
     black_box(act()?);
-    Ok(start.elapsed())
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn report(what: &str, ours: Duration, against: &str, theirs: Duration) {
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    println!(
-        "{what:<28} {:8.1} us   {against:<26} {:8.1} us   ratio {:.2}",
-        micros(ours),
-        micros(theirs),
-        ours.as_secs_f64() / theirs.as_secs_f64()
-    );
+    Ok(start.elapsed().as_secs_f64())
 }

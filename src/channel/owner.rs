@@ -15,8 +15,9 @@ use crate::range::page_size;
 ///
 /// The check is one load from a page that the kernel zeroes in every child (`MADV_WIPEONFORK`, since kernel 4.14), and no
 /// system call, so that calls can afford it each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct ProcessGuard {
+    page: &'static AtomicU64,
     generation: u64,
 }
 
@@ -27,13 +28,15 @@ impl ProcessGuard {
     ///
     /// The errno of `mmap` or `madvise`, the first time only, where the page cannot be had.
     pub fn current() -> Result<Self> {
-        Ok(Self { generation: generation(page()?) })
+        let page = page()?;
+        Ok(Self { page, generation: generation(page) })
     }
 
     /// Whether the calling process is the owner.
     #[must_use]
+    #[inline]
     pub fn is_owner(self) -> bool {
-        page().is_ok_and(|page| page.load(Ordering::Relaxed) == self.generation)
+        self.page.load(Ordering::Relaxed) == self.generation
     }
 
     /// Refuses a call made in a child of the owner.
@@ -41,14 +44,25 @@ impl ProcessGuard {
     /// # Errors
     ///
     /// [`ErrorKind::ForeignProcess`].
+    #[inline]
     pub fn check(self, call: &'static str) -> Result<()> {
-        if self.is_owner() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::ForeignProcess, call)
-            .because("the object belongs to the process that this one was forked from")
-            .hint_is("open the device again after fork"))
+        if self.is_owner() { Ok(()) } else { Err(foreign(call)) }
     }
+}
+
+impl PartialEq for ProcessGuard {
+    fn eq(&self, other: &Self) -> bool {
+        self.generation == other.generation
+    }
+}
+
+impl Eq for ProcessGuard {}
+
+#[cold]
+fn foreign(call: &'static str) -> Error {
+    Error::new(ErrorKind::ForeignProcess, call)
+        .because("the object belongs to the process that this one was forked from")
+        .hint_is("open the device again after fork")
 }
 
 /// The number of this process among its ancestors that used the crate: made when first asked for after a fork.

@@ -4,8 +4,6 @@ use std::os::fd::BorrowedFd;
 
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 
-use crate::error::Errno;
-
 struct Buffer<'a> {
     request: u32,
     bytes: &'a mut [u8],
@@ -38,8 +36,9 @@ unsafe impl Ioctl for Buffer<'_> {
 ///
 /// `bytes` must be as long as the request's size field says, or the driver must be known to read and write no more than it
 /// holds; addresses inside it must be valid for what the driver does with them.
-pub(super) unsafe fn ioctl(fd: BorrowedFd<'_>, request: u32, bytes: &mut [u8]) -> Result<(), Errno> {
+#[inline]
+pub(super) unsafe fn ioctl(fd: BorrowedFd<'_>, request: u32, bytes: &mut [u8]) -> rustix::io::Result<()> {
     // SAFETY: the kernel copies at most the request's size to and from `bytes` (DRM and KFD dispatchers both do); the caller
     // answers for the rest.
-    unsafe { rustix::ioctl::ioctl(fd, Buffer { request, bytes }) }.map_err(Errno::from)
+    unsafe { rustix::ioctl::ioctl(fd, Buffer { request, bytes }) }
 }

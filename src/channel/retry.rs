@@ -28,14 +28,15 @@ impl Retry {
         }
     }
 
-    /// Makes `call` until it succeeds, fails for good, or the limit is reached.
-    pub(crate) fn run(self, name: &'static str, mut call: impl FnMut() -> Result<(), Errno>) -> Result<()> {
+    /// Makes `call` again after an attempt that ended with `errno`, until it succeeds, fails for good, or the limit is reached.
+    pub(super) fn go_on(
+        self,
+        name: &'static str,
+        mut errno: Errno,
+        mut call: impl FnMut() -> Result<(), Errno>,
+    ) -> Result<()> {
         let mut repetitions = 0;
         loop {
-            let errno = match call() {
-                Ok(()) => return Ok(()),
-                Err(errno) => errno,
-            };
             if !self.repeats(errno) {
                 return Err(Error::from_errno(name, errno));
             }
@@ -49,6 +50,10 @@ impl Retry {
             if errno == Errno::EAGAIN {
                 std::thread::yield_now();
             }
+            errno = match call() {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno,
+            };
         }
     }
 }
@@ -59,10 +64,14 @@ mod tests {
 
     fn attempts(retry: Retry, errno: Errno, failures: u32) -> (u32, Result<()>) {
         let mut made = 0;
-        let result = retry.run("f", || {
+        let mut attempt = || {
             made += 1;
             if made <= failures { Err(errno) } else { Ok(()) }
-        });
+        };
+        let result = match attempt() {
+            Ok(()) => Ok(()),
+            Err(errno) => retry.go_on("f", errno, attempt),
+        };
         (made, result)
     }
 

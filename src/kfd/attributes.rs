@@ -79,43 +79,46 @@ impl Granularity {
 /// One attribute to set on a range.
 ///
 /// Several in one call are applied in order; of those that contradict each other the last wins.
+// The discriminants are the kernel's numbers, so that a list of attributes is hardly more than copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[repr(u32)]
 pub enum SvmAttribute {
     /// Where GPU page faults should put the range; `None` takes the preference away. Moves nothing by itself, and without
     /// XNACK, where there are no GPU page faults, is remembered and reported only. A preferred GPU may access the range on
     /// a fault even after [`NoAccess`](Self::NoAccess).
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_PREFERRED_LOC")]
-    Preferred(Option<Location>),
+    Preferred(Option<Location>) = abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC,
     /// Move the range there now, as far as possible, and again whenever later attributes are set on it.
     ///
     /// To a GPU: anonymous pages move, and absent ones become zeroed VRAM; pages of files, pinned pages and the like stay,
     /// **without an error**. To system memory: VRAM pages move back; memory that never was in VRAM is not touched.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_PREFETCH_LOC")]
-    Prefetch(Location),
+    Prefetch(Location) = abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC,
     /// The GPU may access the range, and the range may move for it. Without XNACK this populates and maps it at once.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_ACCESS")]
-    Access(GpuId),
+    Access(GpuId) = abi::KFD_IOCTL_SVM_ATTR_ACCESS,
     /// The GPU may access the range wherever it is. Populates and maps it at once, without XNACK.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_ACCESS_IN_PLACE")]
-    AccessInPlace(GpuId),
+    AccessInPlace(GpuId) = abi::KFD_IOCTL_SVM_ATTR_ACCESS_IN_PLACE,
     /// The GPU may not access the range. Kernels before 7 leave existing mappings in place; later ones remove them, and where a
     /// range has then no mapping left, **skip the rest of the call for it**: a prefetch beside this attribute is remembered, and
     /// moves nothing. Prefetch in a call of its own.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_NO_ACCESS")]
-    NoAccess(GpuId),
+    NoAccess(GpuId) = abi::KFD_IOCTL_SVM_ATTR_NO_ACCESS,
     /// Set these flags.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_SET_FLAGS")]
-    SetFlags(SvmFlags),
+    SetFlags(SvmFlags) = abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS,
     /// Clear these flags.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_CLR_FLAGS")]
-    ClearFlags(SvmFlags),
+    ClearFlags(SvmFlags) = abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS,
     /// Set the unit of migration.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_GRANULARITY")]
-    Granularity(Granularity),
+    Granularity(Granularity) = abi::KFD_IOCTL_SVM_ATTR_GRANULARITY,
 }
 
 impl SvmAttribute {
+    #[inline]
     pub(super) const fn to_abi(self) -> abi::SvmAttribute {
         let (attr_type, value) = match self {
             Self::Preferred(Some(location)) => (abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC, location.raw()),
@@ -182,15 +185,15 @@ impl RangeAttributes {
         self.access.iter().find(|(asked, _)| *asked == gpu).map(|(_, access)| *access)
     }
 
-    /// Reads the kernel's answer to the attributes of [`query`].
-    pub(super) fn from_answer(attrs: &[abi::SvmAttribute]) -> Option<Self> {
+    /// Reads the kernel's answer to the attributes of [`query`] about this many GPUs.
+    pub(super) fn from_answer(attrs: &[abi::SvmAttribute], gpus: usize) -> Option<Self> {
         let mut answer = Self {
             preferred: Agreed::MixedOrUnset,
             prefetch: Agreed::MixedOrUnset,
             flags_on_all: SvmFlags::empty(),
             flags_on_any: None,
             granularity: Granularity::PAGE,
-            access: Vec::new(),
+            access: Vec::with_capacity(gpus),
         };
         for attr in attrs {
             match attr.attr_type {
@@ -226,18 +229,27 @@ fn access(attr_type: u32) -> Option<GpuAccess> {
 }
 
 /// The attributes to ask for: everything, and the access of each GPU.
-pub(super) fn query(gpus: &[GpuId], with_clear_flags: bool) -> Vec<abi::SvmAttribute> {
-    let ask = |attr_type, value| abi::SvmAttribute { attr_type, value };
-    let mut attrs = Vec::with_capacity(gpus.len() + 5);
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC, 0));
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC, 0));
-    attrs.extend(gpus.iter().map(|gpu| ask(abi::KFD_IOCTL_SVM_ATTR_ACCESS, gpu.raw())));
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS, 0));
-    attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_GRANULARITY, 0));
-    if with_clear_flags {
-        attrs.push(ask(abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS, 0));
-    }
-    attrs
+pub(super) fn query(
+    gpus: &[GpuId],
+    with_clear_flags: bool,
+) -> impl ExactSizeIterator<Item = abi::SvmAttribute> {
+    const FIRST: [u32; 2] = [abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC, abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC];
+    const LAST: [u32; 3] = [
+        abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS,
+        abi::KFD_IOCTL_SVM_ATTR_GRANULARITY,
+        abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS,
+    ];
+    let last = if with_clear_flags { 3 } else { 2 };
+    (0..FIRST.len() + gpus.len() + last).map(move |index| {
+        let ask = |attr_type| abi::SvmAttribute { attr_type, value: 0 };
+        if let Some(&attr_type) = FIRST.get(index) {
+            return ask(attr_type);
+        }
+        match gpus.get(index - FIRST.len()) {
+            Some(gpu) => abi::SvmAttribute { attr_type: abi::KFD_IOCTL_SVM_ATTR_ACCESS, value: gpu.raw() },
+            None => ask(LAST[index - FIRST.len() - gpus.len()]),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -259,7 +271,7 @@ mod tests {
     fn the_answer_is_read_by_type_wherever_it_stands() {
         let attrs = [(4, 7), (2, 8), (3, 9), (7, 5), (6, 0xffff_fffc), (5, 1), (1, u32::MAX), (0, 0)]
             .map(|(attr_type, value)| abi::SvmAttribute { attr_type, value });
-        let answer = RangeAttributes::from_answer(&attrs).unwrap();
+        let answer = RangeAttributes::from_answer(&attrs, 3).unwrap();
         let gpu = |raw| GpuId::new(raw).unwrap();
         assert_eq!(answer.preferred, Agreed::Uniform(Location::System));
         assert_eq!(answer.prefetch, Agreed::MixedOrUnset);
@@ -275,8 +287,8 @@ mod tests {
     #[test]
     fn an_answer_no_kernel_gives_is_refused() {
         let odd = [abi::SvmAttribute { attr_type: 99, value: 1 }];
-        assert_eq!(RangeAttributes::from_answer(&odd), None);
+        assert_eq!(RangeAttributes::from_answer(&odd, 0), None);
         let no_gpu = [abi::SvmAttribute { attr_type: 2, value: 0 }];
-        assert_eq!(RangeAttributes::from_answer(&no_gpu), None);
+        assert_eq!(RangeAttributes::from_answer(&no_gpu, 0), None);
     }
 }

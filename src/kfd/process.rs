@@ -323,6 +323,12 @@ impl Process {
             .because(format!("came with KFD interface {since}, and this kernel has {}", self.inner.version)))
     }
 
+    /// Whether attributes can be set: every GPU is known to have its address space.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.inner.ready.load(Ordering::Acquire)
+    }
+
     /// Refuses to set attributes while that could make an older kernel dereference NULL.
     pub(super) fn require_every_gpu_acquired(&self, call: &'static str) -> Result<()> {
         if self.inner.ready.load(Ordering::Acquire) {

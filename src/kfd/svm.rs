@@ -10,6 +10,8 @@ use crate::uapi::kfd as abi;
 
 const CALL: &str = "AMDKFD_IOC_SVM";
 
+/// Attributes of an ordinary call.
+const FEW: usize = 5;
 /// Attributes that one call carries without an allocation.
 const INLINE: usize = 16;
 
@@ -41,24 +43,43 @@ impl Process {
     #[doc(alias = "KFD_IOCTL_SVM_OP_SET_ATTR")]
     pub fn set_attributes(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
         self.inner().guard.check(CALL)?;
-        self.require_every_gpu_acquired(CALL)?;
+        if !self.is_ready() {
+            return self.set_first(range, attributes);
+        }
         if range.is_empty() || attributes.is_empty() {
             return Ok(());
         }
-        let mut inline = [abi::SvmAttribute::default(); INLINE];
-        if let Some(attrs) = inline.get_mut(..attributes.len()) {
-            for (attr, attribute) in attrs.iter_mut().zip(attributes) {
-                *attr = attribute.to_abi();
-            }
-            return self.set(range, attrs);
+        if range.start() == 0 {
+            return Err(starts_at_zero(range));
         }
-        let attrs: Vec<_> = attributes.iter().map(|attribute| attribute.to_abi()).collect();
-        self.set(range, &attrs)
+        if attributes.len() > FEW {
+            return self.set_many(range, attributes);
+        }
+        self.set(range, attributes, &mut [0; abi::svm_words(FEW)])
     }
 
-    fn set(&self, range: PageRange, attrs: &[abi::SvmAttribute]) -> Result<()> {
-        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs)?;
-        call(self.channel(), &mut args).map_err(|error| explain_set(error.over(range)))
+    /// The first time, before which it is found out whether every GPU has its address space.
+    #[cold]
+    fn set_first(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        self.require_every_gpu_acquired(CALL)?;
+        self.set_attributes(range, attributes)
+    }
+
+    #[inline(never)]
+    fn set_many(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        if attributes.len() > INLINE {
+            return self.set(range, attributes, &mut words_on_heap(attributes.len(), range)?);
+        }
+        self.set(range, attributes, &mut [0; abi::svm_words(INLINE)])
+    }
+
+    #[inline(always)]
+    fn set(&self, range: PageRange, attributes: &[SvmAttribute], words: &mut [u64]) -> Result<()> {
+        let attrs = attributes.iter().map(|attribute| attribute.to_abi());
+        match call(self.channel(), words, range, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attrs) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(explain_set(error.over(range))),
+        }
     }
 
     /// Reads the attributes of the registered ranges within `range`, and what each of `gpus` may do with them.
@@ -82,13 +103,26 @@ impl Process {
                 .over(range)
                 .because("an empty range has no attributes"));
         }
+        if range.start() == 0 {
+            return Err(starts_at_zero(range));
+        }
         let attrs = query(gpus, self.version() >= Version::CLEAR_FLAGS_QUERY);
-        let mut args = arguments(range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &attrs)?;
-        call(self.channel(), &mut args).map_err(|error| explain_get(error.over(range)))?;
-        RangeAttributes::from_answer(args.attrs()).ok_or_else(|| {
+        let mut inline = [0; abi::svm_words(INLINE)];
+        let mut heap;
+        let words = match inline.get_mut(..abi::svm_words(attrs.len())) {
+            Some(words) => words,
+            None => {
+                heap = words_on_heap(attrs.len(), range)?;
+                &mut heap[..]
+            }
+        };
+        call(self.channel(), words, range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, attrs)
+            .map_err(|error| explain_get(error.over(range)))?;
+        let answer = abi::svm_attributes(words);
+        RangeAttributes::from_answer(answer, gpus.len()).ok_or_else(|| {
             Error::new(ErrorKind::Other, CALL)
                 .over(range)
-                .because(format!("the kernel answered what it should not: {:?}", args.attrs()))
+                .because(format!("the kernel answered what it should not: {answer:?}"))
         })
     }
 }
@@ -97,8 +131,8 @@ impl Process {
 /// process from a secondary context (`EOPNOTSUPP`).
 pub(super) fn probe(channel: &Channel) -> Result<()> {
     let nothing = PageRange::new(0, 0).map_err(Error::from)?;
-    let mut args = arguments_unchecked(nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, &[])?;
-    match call(channel, &mut args) {
+    let mut words = [0; abi::svm_words(0)];
+    match call(channel, &mut words, nothing, abi::KFD_IOCTL_SVM_OP_GET_ATTR, std::iter::empty()) {
         Ok(()) => Ok(()),
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(()),
         Err(error) => Err(explain(error)),
@@ -114,8 +148,9 @@ pub(super) fn lacks_svm(channel: &Channel, gpu: GpuId) -> Result<bool> {
     const NEVER_MAPPED: u64 = 0xffff_8000_0000_0000;
     let nowhere = PageRange::new(NEVER_MAPPED, page_size()).map_err(Error::from)?;
     let attribute = SvmAttribute::Preferred(Some(gpu.into())).to_abi();
-    let mut args = arguments_unchecked(nowhere, abi::KFD_IOCTL_SVM_OP_SET_ATTR, &[attribute])?;
-    match call(channel, &mut args) {
+    let mut words = [0; abi::svm_words(1)];
+    let attributes = std::iter::once(attribute);
+    match call(channel, &mut words, nowhere, abi::KFD_IOCTL_SVM_OP_SET_ATTR, attributes) {
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(true),
         Err(error) if matches!(error.errno(), Some(Errno::EFAULT | Errno::EOVERFLOW)) => Ok(false),
         Err(error) => Err(explain(error)),
@@ -125,29 +160,44 @@ pub(super) fn lacks_svm(channel: &Channel, gpu: GpuId) -> Result<bool> {
     }
 }
 
-fn arguments(range: PageRange, op: u32, attrs: &[abi::SvmAttribute]) -> Result<abi::SvmArgs> {
-    if range.start() == 0 {
-        return Err(Error::new(ErrorKind::InvalidArgument, CALL)
-            .over(range)
-            .because("the kernel refuses ranges that start at address 0"));
+/// A buffer for this many attributes.
+fn words_on_heap(count: usize, range: PageRange) -> Result<Vec<u64>> {
+    if count > abi::SVM_MAX_ATTRIBUTES {
+        return Err(too_many_attributes(range, abi::TooManySvmAttributes { count }));
     }
-    arguments_unchecked(range, op, attrs)
+    Ok(vec![0; abi::svm_words(count)])
 }
 
-fn arguments_unchecked(range: PageRange, op: u32, attrs: &[abi::SvmAttribute]) -> Result<abi::SvmArgs> {
-    abi::SvmArgs::new(range.start(), range.len(), op, attrs).map_err(|too_many| {
-        Error::new(ErrorKind::InvalidArgument, CALL).over(range).because(too_many.to_string())
-    })
+#[cold]
+fn starts_at_zero(range: PageRange) -> Error {
+    Error::new(ErrorKind::InvalidArgument, CALL)
+        .over(range)
+        .because("the kernel refuses ranges that start at address 0")
 }
 
-fn call(channel: &Channel, args: &mut abi::SvmArgs) -> Result<()> {
-    let request = args.request();
-    // SAFETY: the kernel reads and writes the buffer, whose length is that of the request and whose attribute count agrees
-    // with it (`SvmArgs`). The range inside names memory that the kernel moves and maps for GPUs without changing a byte as
-    // the process sees it; it writes nothing there.
-    unsafe { channel.call_sized(CALL, request, args.bytes_mut(), Retry::Always) }
+#[cold]
+fn too_many_attributes(range: PageRange, too_many: abi::TooManySvmAttributes) -> Error {
+    Error::new(ErrorKind::InvalidArgument, CALL).over(range).because(too_many.to_string())
 }
 
+/// Makes the call, with a buffer that has room for the attributes.
+#[inline(always)]
+fn call(
+    channel: &Channel,
+    words: &mut [u64],
+    range: PageRange,
+    op: u32,
+    attrs: impl ExactSizeIterator<Item = abi::SvmAttribute>,
+) -> Result<()> {
+    let header = abi::SvmHeader { start_addr: range.start(), size: range.len(), op, nattr: 0 };
+    let (words, request) = abi::write_svm_args(words, header, attrs);
+    // SAFETY: the kernel reads and writes the buffer, whose attribute count agrees with the request's size: both were just
+    // written. The range inside names memory that the kernel moves and maps for GPUs without changing a byte as the process
+    // sees it; it writes nothing there.
+    unsafe { channel.call_sized(CALL, request, bytemuck::cast_slice_mut(words), Retry::Always) }
+}
+
+#[cold]
 fn explain_set(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EINVAL) => error
@@ -164,6 +214,7 @@ fn explain_set(error: Error) -> Error {
     }
 }
 
+#[cold]
 fn explain_get(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EINVAL) => {
@@ -173,6 +224,7 @@ fn explain_get(error: Error) -> Error {
     }
 }
 
+#[cold]
 fn explain(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EPERM) => error

@@ -1,5 +1,7 @@
 //! Moving pages ahead of use.
 
+use std::borrow::Borrow;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::location::Location;
 use crate::outcome::{Observe, Outcome};
@@ -7,9 +9,9 @@ use crate::range::PageRange;
 
 use super::Mirror;
 use super::journal::{Memory, RequestKind, RequestResult};
-use super::space::Target;
+use super::space::{Goal, Space, Target};
 
-const CALL: &str = "Mirror::prefetch";
+const PREFETCH: &str = "Mirror::prefetch";
 
 /// A prefetch that is being described; [`run`](Self::run) makes it.
 #[derive(Clone, Debug)]
@@ -17,18 +19,19 @@ const CALL: &str = "Mirror::prefetch";
 pub struct Prefetch<'m> {
     mirror: &'m Mirror,
     range: PageRange,
-    to: Option<Location>,
+    to: Goal,
     observe: Observe,
 }
 
 impl<'m> Prefetch<'m> {
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
-        Self { mirror, range, to: None, observe: Observe::default() }
+        Self { mirror, range, to: Goal::Unsaid, observe: Observe::default() }
     }
 
     /// Where to. There is no default.
-    pub fn to(mut self, location: Location) -> Self {
-        self.to = Some(location);
+    #[inline]
+    pub fn to(mut self, location: impl Borrow<Location>) -> Self {
+        self.to = Space::goal(&self.mirror.device, location.borrow());
         self
     }
 
@@ -38,6 +41,7 @@ impl<'m> Prefetch<'m> {
     }
 
     /// How closely to look at the result; the default is [`Observe::Cheaply`].
+    #[inline]
     pub fn observe(mut self, observe: Observe) -> Self {
         self.observe = observe;
         self
@@ -67,31 +71,63 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.
     /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`]: as the kernel says.
+    #[inline]
     pub fn run(self) -> Result<Outcome> {
-        let Self { mirror, range, to, observe } = self;
-        mirror.owner.check(CALL)?;
-        let to = to.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, CALL)
-                .because("no target was given")
-                .hint_is("say .to(gpu.vram()) or .to_system()")
-        })?;
-        if range.is_empty() {
+        if self.observe == Observe::Nothing && !self.range.is_empty() {
+            self.run_unobserved()?;
+            return Ok(Outcome::unobserved(self.range.len()));
+        }
+        self.run_observed()
+    }
+
+    /// The driver's own objects know which process they belong to.
+    fn run_unobserved(&self) -> Result<()> {
+        let target = self.target()?;
+        self.note(target, || self.mirror.space.prefetch(self.range, target), RequestResult::of_call)
+    }
+
+    fn run_observed(self) -> Result<Outcome> {
+        let mirror = self.mirror;
+        mirror.owner.check(PREFETCH)?;
+        let target = self.target()?;
+        if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
-        let target = mirror.space.target(&mirror.device, &to)?;
+        let observed = || {
+            let mut scratch = mirror.scratch()?;
+            let outcome = scratch.prefetch(&mirror.space, self.range, target, self.observe);
+            mirror.keep(scratch);
+            outcome
+        };
+        self.note(target, observed, RequestResult::of_outcome)
+    }
+
+    fn target(&self) -> Result<Target> {
+        match self.to {
+            Goal::At(target) => Ok(target),
+            Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
+                .because("no target was given")
+                .hint_is("say .to(gpu.vram()) or .to_system()")),
+            Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
+                .hint_is("prefetch through a mirror of the GPU that owns the memory")),
+            Goal::NoVram => {
+                Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
+            }
+        }
+    }
+
+    fn note<T>(
+        &self,
+        target: Target,
+        request: impl FnOnce() -> Result<T>,
+        result_of: impl FnOnce(&Result<T>) -> RequestResult,
+    ) -> Result<T> {
         let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
-        let make = || make(mirror, range, target, observe);
-        mirror.journal.note(RequestKind::Prefetch, range, Some(memory), make, RequestResult::of_outcome)
+        self.mirror.journal.note(RequestKind::Prefetch, self.range, Some(memory), request, result_of)
     }
 }
 
-fn make(mirror: &Mirror, range: PageRange, target: Target, observe: Observe) -> Result<Outcome> {
-    if observe == Observe::Nothing {
-        mirror.space.prefetch(range, target)?;
-        return Ok(Outcome::unobserved(range.len()));
-    }
-    let mut scratch = mirror.scratch()?;
-    let outcome = scratch.prefetch(&mirror.space, range, target, observe);
-    mirror.keep(scratch);
-    outcome
+#[cold]
+fn unsupported(reason: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, PREFETCH).because(reason)
 }

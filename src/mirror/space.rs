@@ -41,6 +41,19 @@ pub(super) enum Target {
     Vram(u16),
 }
 
+/// What came of saying where a prefetch goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Nothing was said.
+    Unsaid,
+    /// Memory of a GPU that is not the mirror's.
+    OtherGpu,
+    /// Memory that the GPU does not have.
+    NoVram,
+    /// A place.
+    At(Target),
+}
+
 impl Target {
     pub(super) const fn is_vram(self) -> bool {
         matches!(self, Self::Vram(_))
@@ -78,20 +91,14 @@ impl Space {
         }
     }
 
-    /// Translates a location, refusing what this GPU cannot prefetch to.
-    pub(super) fn target(&self, own: &Device, to: &Location) -> Result<Target> {
-        let region = match to {
-            Location::System => return Ok(Target::System),
-            Location::Vram(region) => region,
-        };
-        if region.device() != own {
-            return Err(unsupported("the target is memory of another GPU")
-                .hint_is("prefetch through a mirror of the GPU that owns the memory"));
+    /// Translates a location for a prefetch by GPU `own`.
+    pub(super) fn goal(own: &Device, to: &Location) -> Goal {
+        match to {
+            Location::System => Goal::At(Target::System),
+            Location::Vram(region) if region.device() != own => Goal::OtherGpu,
+            Location::Vram(region) if region.size() == 0 => Goal::NoVram,
+            Location::Vram(region) => Goal::At(Target::Vram(region.instance())),
         }
-        if region.size() == 0 {
-            return Err(unsupported("the GPU has no memory of its own; it works on system memory directly"));
-        }
-        Ok(Target::Vram(region.instance()))
     }
 
     /// Fails once amdgpu has reset the GPU: nothing in its memory can be relied on, and the driver may have stopped copying what it
@@ -180,10 +187,6 @@ impl Space {
             }
         }
     }
-}
-
-fn unsupported(reason: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, "Mirror::prefetch").because(reason)
 }
 
 fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {

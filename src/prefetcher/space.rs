@@ -34,7 +34,7 @@ impl Lane {
         observe: Observe,
     ) -> Result<Outcome> {
         let through =
-            |mirror: &Mirror, observe| mirror.prefetch_range(range).to(target.clone()).observe(observe).run();
+            |mirror: &Mirror, observe| mirror.prefetch_range(range).to(target).observe(observe).run();
         let Self::Helper(helper) = self else { return through(own, observe) };
         let outcome = through(helper, observe)?;
         // The pages are there already, so this only writes the page tables of the user's address space.

@@ -23,8 +23,8 @@ use crate::range::PageRange;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Depth {
-    /// Not at all: they are [`Place::Ambiguous`](super::Place::Ambiguous), "swapped or in VRAM". One `PAGEMAP_SCAN`: 4 ms per
-    /// GiB of 4 KiB pages, under 0.1 ms per GiB of huge or absent pages.
+    /// Not at all: they are [`Place::Ambiguous`](super::Place::Ambiguous), "swapped or in VRAM". One `PAGEMAP_SCAN`: 3 to 4 ms
+    /// per GiB of 4 KiB pages, under 0.1 ms per GiB of huge or absent pages.
     Cheap,
     /// Tells them apart by `mincore`, the entry types where they are visible (`CAP_SYS_ADMIN`), or the `Swap:` counts
     /// of `smaps`, and looks at pages found in VRAM a second time, because a page on its way from one place in system memory to
@@ -75,7 +75,7 @@ impl Support {
 
 /// Looks where pages are, again and again, without allocating.
 ///
-/// Holds `/proc/self/pagemap` open and owns the buffers that a scan needs; a second scan of the same size into the same
+/// Holds `/proc/self/pagemap` open (and `maps`, `smaps` and `/proc/swaps` once it needed them) and owns the buffers that a scan needs; a second scan of the same size into the same
 /// [`Residency`] allocates nothing. No privilege is needed. Looking touches no page, and so brings none back from
 /// VRAM: `PAGEMAP_SCAN`, `mincore`, `smaps` and `move_pages` without destination are all free of side effects.
 ///
@@ -172,7 +172,7 @@ impl Scanner {
     }
 
     /// How many bytes of `range` are in VRAM, from least to most: the same as [`Summary::device_bytes`] of a scan, without
-    /// asking what the other pages are. A quarter of the time of a scan over small pages in system memory (1 ms per GiB).
+    /// asking what the other pages are. A fifth of the time of a scan over small pages in system memory.
     ///
     /// While an [`Overlay`](super::Overlay) is registered, or coherent pages are asked for, this is a whole scan.
     ///

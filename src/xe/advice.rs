@@ -126,18 +126,10 @@ impl AtomicMode {
 impl Vm {
     /// One `MADVISE`, with the channel's error.
     pub(super) fn advise_raw(&self, range: PageRange, advice: &Advice<'_>) -> Result<()> {
-        // Keeps a duplicated descriptor open until the driver has looked at its number.
-        let mut held = None;
-        let (attribute, value) = match *advice {
-            Advice::PreferredLocation(location) => {
-                (DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, preferred(location, &mut held)?.into())
-            }
-            Advice::Atomic(mode) => {
-                (DRM_XE_MEM_RANGE_ATTR_ATOMIC, MadviseAtomic { val: mode.raw(), ..Default::default() }.into())
-            }
-            Advice::Pat(index) => {
-                (DRM_XE_MEM_RANGE_ATTR_PAT, MadvisePat { val: index.0.into(), ..Default::default() }.into())
-            }
+        // A duplicated descriptor is open until the driver has looked at its number.
+        let (attribute, value, _held) = match advice.without_descriptor() {
+            Some((attribute, value)) => (attribute, value, None),
+            None => advice.with_descriptor()?,
         };
         let mut arg = self.madvise(range, attribute, value);
         // SAFETY: these attributes hold no address.
@@ -145,6 +137,7 @@ impl Vm {
     }
 
     /// The argument of a `MADVISE`.
+    #[inline]
     pub(super) fn madvise(&self, range: PageRange, attribute: u32, value: MadviseValue) -> Madvise {
         Madvise {
             vm_id: self.id(),
@@ -157,29 +150,59 @@ impl Vm {
     }
 }
 
-fn preferred(location: PreferredLocation<'_>, held: &mut Option<OwnedFd>) -> Result<MadvisePreferredLoc> {
-    let loc = |devmem_fd, region_instance| MadvisePreferredLoc {
+impl Advice<'_> {
+    /// The attribute and its value, unless a descriptor belongs to it.
+    #[inline]
+    pub(super) fn without_descriptor(self) -> Option<(u32, MadviseValue)> {
+        let location =
+            |devmem_fd| Some((DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, preferred_location(devmem_fd, 0)));
+        match self {
+            Self::PreferredLocation(PreferredLocation::FaultingDevice) => {
+                location(DRM_XE_PREFERRED_LOC_DEFAULT_DEVICE)
+            }
+            Self::PreferredLocation(PreferredLocation::System) => {
+                location(DRM_XE_PREFERRED_LOC_DEFAULT_SYSTEM)
+            }
+            Self::PreferredLocation(PreferredLocation::Region { .. }) => None,
+            Self::Atomic(mode) => Some((
+                DRM_XE_MEM_RANGE_ATTR_ATOMIC,
+                MadviseAtomic { val: mode.raw(), ..Default::default() }.into(),
+            )),
+            Self::Pat(index) => Some((
+                DRM_XE_MEM_RANGE_ATTR_PAT,
+                MadvisePat { val: index.0.into(), ..Default::default() }.into(),
+            )),
+        }
+    }
+
+    /// The attribute, its value, and a duplicate of the descriptor in it where that was needed.
+    fn with_descriptor(&self) -> Result<(u32, MadviseValue, Option<OwnedFd>)> {
+        let Self::PreferredLocation(PreferredLocation::Region { device, instance }) = *self else {
+            unreachable!("no other advice has a descriptor")
+        };
+        let fd = device.channel().descriptor().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, Madvise::NAME)
+                .because("the preferred device has no file descriptor to name it by")
+        })?;
+        // 0 means "the faulting device" to the driver.
+        let duplicate = match fd.as_raw_fd() {
+            0 => Some(
+                rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 1)
+                    .map_err(|errno| Error::from_errno("F_DUPFD_CLOEXEC", errno.into()))?,
+            ),
+            _ => None,
+        };
+        let number = duplicate.as_ref().map_or(fd.as_raw_fd(), AsRawFd::as_raw_fd);
+        Ok((DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, preferred_location(number as u32, instance), duplicate))
+    }
+}
+
+fn preferred_location(devmem_fd: u32, region_instance: u16) -> MadviseValue {
+    MadvisePreferredLoc {
         devmem_fd,
         migration_policy: DRM_XE_MIGRATE_ALL_PAGES as u16,
         region_instance,
         reserved: 0,
-    };
-    match location {
-        PreferredLocation::FaultingDevice => Ok(loc(DRM_XE_PREFERRED_LOC_DEFAULT_DEVICE, 0)),
-        PreferredLocation::System => Ok(loc(DRM_XE_PREFERRED_LOC_DEFAULT_SYSTEM, 0)),
-        PreferredLocation::Region { device, instance } => {
-            let fd = device.channel().descriptor().ok_or_else(|| {
-                Error::new(ErrorKind::Unsupported, Madvise::NAME)
-                    .because("the preferred device has no file descriptor to name it by")
-            })?;
-            let mut number = fd.as_raw_fd();
-            // 0 means "the faulting device" to the driver.
-            if number == 0 {
-                let duplicate = rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 1)
-                    .map_err(|errno| Error::from_errno("F_DUPFD_CLOEXEC", errno.into()))?;
-                number = held.insert(duplicate).as_raw_fd();
-            }
-            Ok(loc(number as u32, instance))
-        }
     }
+    .into()
 }

@@ -73,11 +73,20 @@ impl Vm {
         if range.is_empty() {
             return Ok(());
         }
-        if let Advice::PreferredLocation(PreferredLocation::Region { .. }) = advice {
-            let elsewhere = Advice::PreferredLocation(PreferredLocation::System);
-            self.advise_raw(range, &elsewhere)
-                .map_err(|error| self.explain_advise(error, range, &elsewhere))?;
+        let Some((attribute, value)) = advice.without_descriptor() else {
+            return self.advise_region(range, advice);
+        };
+        let mut arg = self.madvise(range, attribute, value);
+        // SAFETY: these attributes hold no address.
+        match unsafe { self.device().channel().call(&mut arg, Retry::Always) } {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain_advise(error, range, &advice)),
         }
+    }
+
+    #[inline(never)]
+    fn advise_region(&self, range: PageRange, advice: Advice<'_>) -> Result<()> {
+        self.advise(range, Advice::PreferredLocation(PreferredLocation::System))?;
         self.advise_raw(range, &advice).map_err(|error| self.explain_advise(error, range, &advice))
     }
 

@@ -118,7 +118,7 @@ impl Vm {
         let mut mirrored = self.mirrored();
         let resolved = self.resolve_mirror(&mirrored, options)?;
         let bind = Bind::mirror(range, resolved);
-        self.bind_one(bind.op(), None, Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))?;
+        self.bind_one(bind.op(), Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))?;
         *mirrored = Some(resolved);
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Vm {
             return Ok(());
         }
         let bind = Bind::unmap(range);
-        self.bind_one(bind.op(), None, Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))
+        self.bind_one(bind.op(), Retry::Always).map_err(|error| explain_bind(error, self, &[bind]))
     }
 
     fn resolve_mirror(

@@ -39,13 +39,12 @@ impl Probe<'_> {
     /// # Errors
     ///
     /// Only when the question could not be asked (device lost, out of memory); it is asked again next time.
+    #[inline]
     pub fn supports(&self, operation: Operation) -> Result<bool> {
-        let answer = self.answers.of(operation);
-        if let Some(&known) = answer.get() {
-            return Ok(known);
+        match self.answers.of(operation).get() {
+            Some(&known) => Ok(known),
+            None => self.find_out(operation),
         }
-        let asked = self.ask(operation)?;
-        Ok(*answer.get_or_init(|| asked))
     }
 
     /// Success when `operation` works here.
@@ -61,7 +60,18 @@ impl Probe<'_> {
         Err(Error::new(ErrorKind::Unsupported, "Probe::require").because(reason).hint_is(hint))
     }
 
+    /// Whether `operation` is known to work here, without asking.
+    #[inline]
+    pub(super) fn is_known_to_support(&self, operation: Operation) -> bool {
+        self.answers.of(operation).get() == Some(&true)
+    }
+
     #[cold]
+    fn find_out(&self, operation: Operation) -> Result<bool> {
+        let asked = self.ask(operation)?;
+        Ok(*self.answers.of(operation).get_or_init(|| asked))
+    }
+
     fn ask(&self, operation: Operation) -> Result<bool> {
         let config = self.device.config();
         match operation {
@@ -168,12 +178,12 @@ struct MirroredPage<'a> {
 impl MirroredPage<'_> {
     fn mirror(&self, flags: u32) -> Result<()> {
         let mirror = ResolvedMirror { flags: DRM_XE_VM_BIND_FLAG_CPU_ADDR_MIRROR | flags, pat: self.pat };
-        self.vm.bind_one(mirror.over(self.range), None, Retry::Always)
+        self.vm.bind_one(mirror.over(self.range), Retry::Always)
     }
 
     /// To system memory: never to VRAM, at which 6.17 crashes.
     fn prefetch(&self) -> Result<bool> {
-        known(self.vm.bind_one(self.op(DRM_XE_VM_BIND_OP_PREFETCH), None, Retry::Always))
+        known(self.vm.bind_one(self.op(DRM_XE_VM_BIND_OP_PREFETCH), Retry::Always))
     }
 
     fn op(&self, op: u32) -> VmBindOp {
@@ -181,7 +191,7 @@ impl MirroredPage<'_> {
     }
 
     fn unmap(&self) -> Result<()> {
-        self.vm.bind_one(self.op(DRM_XE_VM_BIND_OP_UNMAP), None, Retry::Always)
+        self.vm.bind_one(self.op(DRM_XE_VM_BIND_OP_UNMAP), Retry::Always)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::range::PageRange;
 use crate::uapi::IoctlArg;
 use crate::uapi::xe::{
     DRM_XE_VM_BIND_OP_MAP, DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE,
-    DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, SyncEntry, VmBind, VmBindOp,
-    VmBindOps, VmCreate, VmDestroy,
+    DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, VmBind, VmBindOp, VmBindOps,
+    VmCreate, VmDestroy,
 };
 
 bitflags! {
@@ -187,18 +187,11 @@ impl Vm {
 
     /// Makes one `VM_BIND` of one operation, stored in the argument: no allocation, one system call. The error is as the
     /// channel gives it.
-    pub(super) fn bind_one(&self, op: VmBindOp, fence: Option<&SyncEntry>, retry: Retry) -> Result<()> {
+    pub(super) fn bind_one(&self, op: VmBindOp, retry: Retry) -> Result<()> {
         self.guard.check(VmBind::NAME)?;
-        let mut arg = VmBind {
-            vm_id: self.id,
-            num_binds: 1,
-            binds: VmBindOps::inline(op),
-            num_syncs: u32::from(fence.is_some()),
-            syncs: fence.map_or(0, |sync| sync as *const _ as u64),
-            ..Default::default()
-        };
-        // SAFETY: the kernel reads the sync entry during the call. A user fence in it is the kernel's to write until it
-        // is signalled; `UserFence` keeps its page until then.
+        let mut arg =
+            VmBind { vm_id: self.id, num_binds: 1, binds: VmBindOps::inline(op), ..Default::default() };
+        // SAFETY: the argument holds no address that the kernel writes to.
         unsafe { self.device.channel().call(&mut arg, retry) }
     }
 

@@ -1,5 +1,6 @@
 //! Developer tasks: `cargo xtask help` lists them.
 
+mod bench;
 mod bench_hw;
 mod child;
 mod command;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask lab ...      real kernels with real GPU drivers in QEMU, on virtual GPUs
 cargo xtask hwtest ...   the test suite for everything that talks to a GPU
+cargo xtask bench ...    what everything costs beside what a user would pick instead
 cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
 cargo xtask matrix ...   the table of what was tested where
@@ -54,6 +56,10 @@ fn run(mut parser: Parser) -> Result<i32> {
         "lab" => {
             child::catch_interrupts()?;
             lab::main(parser)
+        }
+        "bench" => {
+            child::catch_interrupts()?;
+            bench::main(parser)
         }
         "diff" => {
             child::catch_interrupts()?;

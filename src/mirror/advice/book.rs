@@ -74,6 +74,9 @@ impl Pages {
     /// Applies, over each part of `range`, what the entries say about the kinds of advice that `was` had set. Goes on after a
     /// failure, and answers with the first.
     fn restore(&self, space: &Space, range: PageRange, was: &Settings) -> Result<()> {
+        if !self.entries.iter().any(|entry| entry.range.intersection(range).is_some()) {
+            return space.restore(range, was, &Settings::default());
+        }
         let mut result = Ok(());
         for part in self.parts(range) {
             let mut now = Settings::default();

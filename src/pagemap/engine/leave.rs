@@ -62,6 +62,9 @@ impl Engine {
             }
         }
         self.count(region, |c| c.windows_out += 1);
+        // The pages are there: who waits for them need not wait for the rest.
+        let node = &self.table[index];
+        self.uffd.wake(node.start, self.bytes(node.pages));
         self.finish(index);
         Ok(())
     }

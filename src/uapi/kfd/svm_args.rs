@@ -33,6 +33,46 @@ impl fmt::Display for TooManySvmAttributes {
 
 impl core::error::Error for TooManySvmAttributes {}
 
+/// Words of a buffer with this many attributes.
+pub(crate) const fn svm_words(count: usize) -> usize {
+    HEADER_WORDS + count
+}
+
+const fn request(count: u32) -> u32 {
+    AMDKFD_IOC_SVM + ((count * 8) << 16)
+}
+
+/// Writes the header over a buffer, with as many attributes as the buffer has words for, and gives the request number that goes
+/// with them.
+#[inline]
+fn lay_out(words: &mut [u64], header: SvmHeader) -> u32 {
+    let count = (words.len() - HEADER_WORDS) as u32;
+    words[..HEADER_WORDS]
+        .copy_from_slice(&bytemuck::cast::<_, [u64; HEADER_WORDS]>(SvmHeader { nattr: count, ..header }));
+    request(count)
+}
+
+/// Writes header and attributes of one call to a buffer with room for [`svm_words`] of them; gives the part of it that is the
+/// argument, and the request number that goes with that.
+#[inline]
+pub(crate) fn write_svm_args(
+    words: &mut [u64],
+    header: SvmHeader,
+    attrs: impl ExactSizeIterator<Item = SvmAttribute>,
+) -> (&mut [u64], u32) {
+    let words = &mut words[..svm_words(attrs.len())];
+    let request = lay_out(words, header);
+    for (word, attr) in words[HEADER_WORDS..].iter_mut().zip(attrs) {
+        *word = bytemuck::cast(attr);
+    }
+    (words, request)
+}
+
+/// The attributes in a buffer that [`write_svm_args`] wrote.
+pub(crate) fn svm_attributes(words: &[u64]) -> &[SvmAttribute] {
+    bytemuck::cast_slice(words.get(HEADER_WORDS..).unwrap_or_default())
+}
+
 /// Header and attributes of one `AMDKFD_IOC_SVM` call, in one buffer, with the request number that fits.
 ///
 /// The kernel is told the number of attributes twice: in the header and, through the size, in the request number. Kernels
@@ -90,7 +130,7 @@ impl SvmArgs {
     /// The request number for this many attributes.
     #[must_use]
     pub fn request(&self) -> u32 {
-        AMDKFD_IOC_SVM + ((u32::from(self.count) * 8) << 16)
+        request(self.count.into())
     }
 
     /// The fixed part.
@@ -131,9 +171,7 @@ impl SvmArgs {
 
     /// Writes the header with the true number of attributes.
     fn set_header(&mut self, header: SvmHeader) {
-        let nattr = u32::from(self.count);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.used_mut()[..HEADER_WORDS]);
-        bytes.copy_from_slice(bytemuck::bytes_of(&SvmHeader { nattr, ..header }));
+        lay_out(self.used_mut(), header);
     }
 
     fn used(&self) -> &[u64] {

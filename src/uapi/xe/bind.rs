@@ -129,6 +129,12 @@ impl VmBindOps {
         Self(VmBindOp { extensions: address, ..VmBindOp::default() })
     }
 
+    /// Moves one operation in place to another range, in bytes.
+    pub const fn set_inline_range(&mut self, addr: u64, range: u64) {
+        self.0.addr = addr;
+        self.0.range = range;
+    }
+
     /// The bytes read as one operation.
     #[must_use]
     pub const fn as_inline(self) -> VmBindOp {

@@ -16,6 +16,7 @@ mod counters;
 mod doctor;
 mod events;
 mod faults;
+mod gpu_access;
 mod gpu_store;
 mod kfd;
 mod lifetime;
@@ -28,12 +29,14 @@ mod queue;
 mod simulated;
 mod story;
 mod trouble;
+mod xe;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let common = [
         placement::TESTS,
+        gpu_access::TESTS,
         advice::TESTS,
         events::TESTS,
         doctor::TESTS,
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         counters::TESTS,
         story::TESTS,
+        xe::TESTS,
         trouble::COPIES,
         trouble::FIRMWARE,
         trouble::QUEUES,

@@ -168,12 +168,16 @@ fn cancel_and_drop_leave_nothing(context: &Context) -> TestResult {
     let (files, threads, maps) = holdings();
     assert_eq!(threads, 0, "a dropped prefetcher has no threads");
     let vm = next_vm(context)?;
-    for moment in 0..=CHUNKS {
+    // A mirror keeps what its threads look at pages with, once for each that ever did so at the same time.
+    const KEPT: usize = 8;
+    const ROUNDS: u64 = 3;
+    for moment in (0..=CHUNKS).cycle().take((ROUNDS * (CHUNKS + 1)) as usize) {
         life(context, &mirror, &data, moment)?;
         assert_eq!(next_vm(context)?, vm, "address spaces, after {moment} chunks");
         let now = holdings();
-        assert_eq!((now.0, now.1), (files, threads), "descriptors and threads, after {moment} chunks");
-        assert!(now.2 <= maps + 8, "mappings grew from {maps} to {}", now.2);
+        assert_eq!(now.1, threads, "threads, after {moment} chunks");
+        assert!(now.0 <= files + KEPT, "descriptors grew from {files} to {}", now.0);
+        assert!(now.2 <= maps + KEPT, "mappings grew from {maps} to {}", now.2);
     }
     assert_intact(&data);
     Ok(())

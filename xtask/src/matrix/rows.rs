@@ -53,6 +53,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "once, many: malloc, prefetch",
                 &["placement/plain_vec", "placement/cpu_write_lands_and_survives", "queue/*", "store/*"],
             ),
+            ("the GPU stores, copies, increments: before and after a prefetch", &["gpu_access/*"]),
             (
                 "mmap: file, shared, huge, remap, mlock",
                 &[

@@ -311,6 +311,7 @@ fn endless_batch_is_preempted() {
         }
     });
     while t.count(Counter::Instructions) < 1000 {
+        assert!(!runner.is_finished(), "the batch ended");
         std::thread::yield_now();
     }
     t.bench.send(&[0x1001, ID, 0]);
@@ -333,6 +334,7 @@ fn reset_stops_an_endless_batch() {
         }
     });
     while t.out() < 10 {
+        assert!(!runner.is_finished(), "the batch ended");
         std::thread::yield_now();
     }
     t.bench.write(0x941c, 1);

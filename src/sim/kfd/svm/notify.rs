@@ -15,6 +15,8 @@ impl State {
         if self.ranges.is_empty() {
             return;
         }
+        // Asking the engine this first: its answer comes after it took note of all that the process did until now.
+        let touches = kfd.memory.touches();
         for change in kfd.memory.changes() {
             match change {
                 Change::Unmapped(pages) => self.unmapped_by_cpu(kfd, pages),
@@ -22,7 +24,6 @@ impl State {
                 Change::Anything => self.expect_anything(kfd),
             }
         }
-        let touches = kfd.memory.touches();
         if std::mem::replace(&mut self.touches, touches) != touches {
             self.note_touches(kfd);
         }

@@ -1,6 +1,6 @@
 //! What a residency scan costs beside the ways there are to ask the kernel, for four kinds of memory, all in one run.
 //!
-//! `cargo bench --bench residency -- [MIB]`. Times are in microseconds for all of the memory. Each round asks in every way,
+//! `cargo bench --bench residency -- [MIB]`. Times are processor time of the asking thread, in microseconds for all of the memory. Each round asks in every way,
 //! one after another, so that all meet the same disturbances; a ratio is the median over the rounds.
 
 #[path = "report/mod.rs"]
@@ -12,7 +12,6 @@ use std::hint::black_box;
 use std::io::{Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use drm_pagemap::PageRange;
 use drm_pagemap::range::page_size;
@@ -22,7 +21,7 @@ use report::Row;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{MapFlags, ProtFlags};
 
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 15;
 
 /// A way to ask, and the state it keeps between questions.
 type Way = Box<dyn FnMut(PageRange)>;
@@ -65,7 +64,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn main() {
-    let mib = std::env::args().skip(1).find_map(|word| word.parse::<u64>().ok()).unwrap_or(512);
+    let mib = std::env::args().skip(1).find_map(|word| word.parse::<u64>().ok()).unwrap_or(256);
     let bytes = mib << 20;
     println!("{mib} MiB of each kind, {ROUNDS} rounds\n");
     type Make = fn(u64) -> PageRange;
@@ -115,20 +114,26 @@ fn measure(ways: &mut [Way], range: PageRange) -> (Vec<Vec<f64>>, u64) {
     let mut allocations = 0;
     for round in 0..ROUNDS + 2 {
         for (index, (way, times)) in ways.iter_mut().zip(&mut times).enumerate() {
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
-            let start = Instant::now();
+            let (before, start) = (ALLOCATIONS.load(Ordering::Relaxed), processor_seconds());
             way(range);
-            let took = start.elapsed().as_secs_f64();
+            let took = processor_seconds() - start;
+            let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
             // The first two fill buffers and caches.
             if round >= 2 {
                 times.push(took);
                 if index == SCAN {
-                    allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
+                    allocations += allocated;
                 }
             }
         }
     }
     (times, allocations)
+}
+
+/// Processor time of this thread, the kernel's part included: what other programs take does not count.
+fn processor_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Aligned memory of which every `step`-th page is written to; none if that is 0.

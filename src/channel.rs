@@ -206,11 +206,19 @@ impl Channel {
         unsafe { self.send(name, request, arg, retry) }
     }
 
+    /// [`call_sized`](Self::call_sized) for a buffer whose length is known to be right.
+    ///
     /// # Safety
     ///
     /// As [`call`](Self::call), and `arg` is as long as the request says.
     #[inline]
-    unsafe fn send(&self, name: &'static str, request: u32, arg: &mut [u8], retry: Retry) -> Result<()> {
+    pub(crate) unsafe fn send(
+        &self,
+        name: &'static str,
+        request: u32,
+        arg: &mut [u8],
+        retry: Retry,
+    ) -> Result<()> {
         let errno = match &self.endpoint {
             // SAFETY: our caller answers for the length and for addresses inside.
             Endpoint::File { fd, .. } => match unsafe { raw::ioctl(fd.as_fd(), request, arg) } {

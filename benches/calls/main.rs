@@ -65,7 +65,7 @@ fn compare() -> Result<(), String> {
     if let Some(folder) = std::env::var_os("DRM_PAGEMAP_LIBHSAKMT_FOLDER") {
         valgrind.env("LD_LIBRARY_PATH", folder);
     }
-    let driver = Driver { root: Some(root) };
+    let driver = Driver::with_files(root);
     let output = in_filtered_thread(Filter::DriversAndFiles, driver, |_| valgrind.output())
         .map_err(|error| format!("seccomp cannot notify here: {error}"))?
         .map_err(|error| format!("cannot run valgrind: {error}"))?;

@@ -288,7 +288,7 @@ pub(crate) fn run(c: &str) {
     }
 }
 
-/// Files for [`Driver::root`](crate::stand_in::Driver).
+/// Files for [`Driver::with_files`](crate::stand_in::Driver::with_files).
 pub(crate) fn write_topology(root: &Path) -> std::io::Result<()> {
     for (path, text) in topology() {
         let path = root.join(path);

@@ -191,10 +191,10 @@ fn call(
 ) -> Result<()> {
     let header = abi::SvmHeader { start_addr: range.start(), size: range.len(), op, nattr: 0 };
     let (words, request) = abi::write_svm_args(words, header, attrs);
-    // SAFETY: the kernel reads and writes the buffer, whose attribute count agrees with the request's size: both were just
-    // written. The range inside names memory that the kernel moves and maps for GPUs without changing a byte as the process
+    // SAFETY: the kernel reads and writes the buffer. Its length and its attribute count agree with the request's size: all follow
+    // from one count in `write_svm_args`. The range inside names memory that the kernel moves and maps for GPUs without changing a byte as the process
     // sees it; it writes nothing there.
-    unsafe { channel.call_sized(CALL, request, bytemuck::cast_slice_mut(words), Retry::Always) }
+    unsafe { channel.send(CALL, request, bytemuck::cast_slice_mut(words), Retry::Always) }
 }
 
 #[cold]

@@ -56,8 +56,9 @@ impl Scratch {
         match space.prefetch(range, target) {
             Ok(()) => {}
             Err(error) if stops_at_one_mapping(&error) => self.prefetch_by_mapping(space, range, target)?,
-            // xe, when the range does not fit in VRAM and its end evicts its beginning: what fits is there.
-            Err(error) if target.is_vram() && error.errno() == Some(Errno::EAGAIN) => {}
+            // What moved nevertheless shows in the second look. xe: also when the range does not fit in VRAM and its end evicts its
+            // beginning.
+            Err(error) if target.is_vram() && lost_a_race(&error) => {}
             Err(error) => return Err(error),
         }
         let mut tally = self.look(range, target)?;
@@ -96,8 +97,8 @@ impl Scratch {
             }
             let Some(part) = vma.range().intersection(range) else { continue };
             match space.prefetch(part, target) {
-                // The mapping changed since it was read: what became of it shows in the second look.
-                Err(error) if stops_at_one_mapping(&error) => {}
+                // The mapping changed since it was read, or its pages did: what became of it shows in the second look.
+                Err(error) if stops_at_one_mapping(&error) || lost_a_race(&error) => {}
                 other => other?,
             }
         }
@@ -122,6 +123,7 @@ impl Scratch {
                     tried = true;
                     match space.prefetch(block, target) {
                         Err(error) if stops_at_one_mapping(&error) => continue,
+                        Err(error) if lost_a_race(&error) => {}
                         other => other?,
                     }
                     self.scanner.scan(block, &mut self.after)?;
@@ -151,6 +153,11 @@ impl Scratch {
 /// Whether a driver refused the whole range because of one mapping in it.
 fn stops_at_one_mapping(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::MemoryKind | ErrorKind::NotMapped)
+}
+
+/// Whether the driver gave up because the pages kept changing under it: other threads write to them.
+fn lost_a_race(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EAGAIN | Errno::EBUSY))
 }
 
 /// Whether a page counts as resident on a device. A cheap scan does not tell swapped pages from device pages; the

@@ -70,7 +70,8 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::ForeignProcess`]: the mirror was inherited over `fork`.
     /// * [`ErrorKind::MemoryKind`], [`ErrorKind::NotMapped`]: only with [`Observe::Nothing`], where the driver refuses the whole
     ///   range because part of it is read-only or unmapped.
-    /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`]: as the kernel says.
+    /// * [`ErrorKind::OutOfMemory`], [`ErrorKind::TryAgain`], [`ErrorKind::Busy`]: as the kernel says. Where the driver gives up an
+    ///   observed prefetch into VRAM because the pages kept changing, that is no error: it is in [`Outcome::refusals`].
     #[inline]
     pub fn run(self) -> Result<Outcome> {
         if self.observe == Observe::Nothing && !self.range.is_empty() {

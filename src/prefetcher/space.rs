@@ -44,10 +44,16 @@ impl Lane {
             Err(error) if refuses_a_part(&error) && observe != Observe::Nothing => {
                 let _ = through(own, Observe::Cheaply)?;
             }
+            // The pages kept changing: they are where the outcome says, and a fault of the GPU maps them.
+            Err(error) if lost_a_race(&error) && observe != Observe::Nothing => {}
             Err(error) => return Err(error),
         }
         Ok(outcome)
     }
+}
+
+fn lost_a_race(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain)
 }
 
 fn refuses_a_part(error: &Error) -> bool {

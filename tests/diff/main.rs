@@ -4,6 +4,8 @@
 //! cargo test --test diff                                  # the frame's own tests; needs no device
 //! cargo xtask diff --driver xe --seed 1 --seeds 100       # in the lab
 //! cargo xtask diff --driver xe --script FILE              # one saved script
+//! cargo xtask diff --driver xe --seeds 100 --record FILE  # keeps the real driver's answers, and then, without a lab:
+//! cargo test --test diff -- replay --driver xe FILE
 //! ```
 
 mod frame;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match arguments.next().as_deref() {
         Some("run") => compare(arguments),
+        Some("replay") => replay(arguments),
         Some("worker") => work(arguments),
         _ => {
             let arguments = libtest_mimic::Arguments::from_args();
@@ -45,6 +48,11 @@ fn model(name: &str) -> Result<&'static dyn Model, String> {
 fn compare(arguments: impl Iterator<Item = String>) -> Result<ExitCode, String> {
     let options = Options::parse(lexopt::Parser::from_args(arguments)).map_err(|error| error.to_string())?;
     frame::run(model(&options.driver)?, &options)
+}
+
+fn replay(arguments: impl Iterator<Item = String>) -> Result<ExitCode, String> {
+    let options = Options::parse(lexopt::Parser::from_args(arguments)).map_err(|error| error.to_string())?;
+    frame::replay(model(&options.driver)?, &options.scripts)
 }
 
 /// `worker --driver D --side real|sim`, as the frame starts it.

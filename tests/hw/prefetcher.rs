@@ -100,8 +100,13 @@ fn writers_lose_no_update(context: &Context) -> TestResult {
     count_while(&data, || {
         let there = prefetcher.prefetch(&data).to(context.gpu().vram()).submit()?;
         let back = prefetcher.prefetch(&data).to_system().submit()?;
-        let _ = there.wait()?;
-        let _ = back.wait()?;
+        for pending in [there, back] {
+            match pending.wait() {
+                // Under fire a driver may give up; what counts is that no update is lost.
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain) => {}
+                other => drop(other?),
+            }
+        }
         Ok(())
     })
 }

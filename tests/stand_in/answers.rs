@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use bytemuck::NoUninit;
@@ -21,15 +22,26 @@ const AMD_RENDER_NODE: &str = "/dev/zero";
 /// Battlemage.
 const DEVICE_ID: u64 = 0xe20b;
 
-/// The driver. Files that are asked for by these paths are looked up below `root` first.
+/// The driver.
 #[derive(Debug, Default)]
 pub(crate) struct Driver {
-    pub(crate) root: Option<PathBuf>,
+    /// Where the files of KFD's topology are.
+    root: Option<PathBuf>,
+    /// The other ends of the event logs that were opened.
+    logs: Vec<UnixDatagram>,
 }
 
 impl Driver {
+    /// With device files, and with a topology in this folder.
+    pub(crate) fn with_files(root: PathBuf) -> Self {
+        Self { root: Some(root), ..Self::default() }
+    }
+
     pub(crate) fn answer(&mut self, call: &Call) -> Answer {
         if let Some(request) = call.request() {
+            if request == kfd::SmiEvents::REQUEST {
+                return self.open_log(call).unwrap_or(Answer::Done(Err(Errno::EMFILE)));
+            }
             let amdgpu = request == Version::REQUEST
                 && call.memory.file(call.arguments[0]).is_ok_and(|path| path == Path::new(AMD_RENDER_NODE));
             let result = if amdgpu {
@@ -43,6 +55,14 @@ impl Driver {
             return self.open(call).unwrap_or(Answer::Kernel);
         }
         Answer::Kernel
+    }
+
+    /// A log that takes masks and tells of no event.
+    fn open_log(&mut self, call: &Call) -> Option<Answer> {
+        let (log, other_end) = UnixDatagram::pair().ok()?;
+        log.set_nonblocking(true).ok()?;
+        self.logs.push(other_end);
+        Some(Answer::FileAt(log.into(), call.arguments[2] + 4))
     }
 
     fn open(&self, call: &Call) -> Option<Answer> {

@@ -44,6 +44,8 @@ pub(crate) enum Answer {
     Done(Result<(), Errno>),
     /// The caller gets this file.
     File(OwnedFd),
+    /// The caller gets this file, and its number in memory at this address.
+    FileAt(OwnedFd, u64),
 }
 
 /// Answers calls until no filtered thread is left.
@@ -72,32 +74,38 @@ pub(crate) fn answer_calls(
             arguments: notice.data.args,
             memory: Memory::of(notice.pid),
         };
-        reply(listener, notice.id, answer(&call));
+        reply(listener, notice.id, &call, answer(&call));
     }
 }
 
 /// A caller that is gone by now needs no answer, so failures are of no interest.
-fn reply(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
+fn reply(listener: BorrowedFd<'_>, id: u64, call: &Call, answer: Answer) {
     let mut response = seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
     match answer {
         Answer::Kernel => response.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         Answer::Done(Ok(())) => {}
         Answer::Done(Err(errno)) => response.error = -errno.raw(),
         Answer::File(file) => {
-            let add = seccomp_notif_addfd {
-                id,
-                flags: ADDFD_SEND,
-                srcfd: file.as_raw_fd() as u32,
-                newfd: 0,
-                newfd_flags: libc::O_CLOEXEC as u32,
-            };
-            // SAFETY: the kernel reads one struct.
-            unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ADDFD, &raw const add) };
+            give(listener, id, &file, ADDFD_SEND);
             return;
+        }
+        Answer::FileAt(file, address) => {
+            let number = give(listener, id, &file, 0);
+            if number < 0 || call.memory.write(address, &number).is_err() {
+                response.error = -libc::EFAULT;
+            }
         }
     }
     // SAFETY: the kernel reads one struct.
     unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw const response) };
+}
+
+/// Opens a file in the calling process too; gives its number there.
+fn give(listener: BorrowedFd<'_>, id: u64, file: &OwnedFd, flags: u32) -> i32 {
+    let srcfd = file.as_raw_fd() as u32;
+    let add = seccomp_notif_addfd { id, flags, srcfd, newfd: 0, newfd_flags: libc::O_CLOEXEC as u32 };
+    // SAFETY: the kernel reads one struct.
+    unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ADDFD, &raw const add) }
 }
 
 /// Lets a watched thread record its own calls.

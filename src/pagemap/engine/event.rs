@@ -85,13 +85,22 @@ impl Engine {
     }
 
     fn unmapped(&mut self, start: u64, end: u64) {
+        // What remains of a window stays, as the kernel keeps an allocation as long as one of its pages is there. A touch brings back
+        // what lies in one mapping: the parts at both sides of the hole are windows of their own from now on.
+        for edge in [start, end] {
+            let cut =
+                |&index: &u32| self.table[index].start < edge && self.table[index].state == State::Resident;
+            if let Some(index) = self.table.at(edge).filter(cut) {
+                self.split(index, edge, start, start, end - start);
+            }
+        }
         let mut at = start;
         while let Some(index) = self.table.overlapping(at, end) {
             at = self.end_of(index);
             let pages = self.pages_in(index, start, end);
             self.drop_pages(index, pages.clone());
             self.table[index].gone.set(pages);
-            // The kernel does not split a range either: what remains of it goes back.
+            // One that is under way could not be cut: what remains of it goes back.
             self.table[index].leave = true;
             self.leave_later(index);
         }

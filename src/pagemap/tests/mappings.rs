@@ -6,18 +6,20 @@ use super::*;
 use crate::pagemap::{Atomicity, Event, Notifier, Windows};
 
 #[test]
-fn unmapping_part_of_a_window_sends_the_rest_back() {
+fn unmapping_part_of_a_window_leaves_the_rest_in_two() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::filled(MB2);
     space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
-    let window = space.window_at(memory.start()).unwrap().unwrap();
     memory.unmap(memory.part(100, 50));
-    assert!(!window.exists());
     let usage = vram.usage().unwrap();
-    assert_eq!((usage.used, usage.counters.bytes_discarded), (0, 50 * page_size()));
+    assert_eq!((usage.windows, usage.counters.bytes_discarded), (2, 50 * page_size()));
+    assert_eq!(device_bytes(&space, memory.range()), MB2 - 50 * page_size());
+    // A touch brings back what is on its side of the hole.
     memory.check_pages(0..100);
+    assert_eq!(device_bytes(&space, memory.range()), MB2 - 150 * page_size());
     memory.check_pages(150..memory.pages());
-    assert_eq!(vram.usage().unwrap().counters.cpu_faults, 0);
+    let usage = vram.usage().unwrap();
+    assert_eq!((usage.used, usage.windows, usage.counters.cpu_faults), (0, 0, 2));
 }
 
 #[test]

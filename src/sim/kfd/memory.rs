@@ -66,7 +66,8 @@ pub(super) trait Memory: Send + Sync + fmt::Debug {
     /// Which of the pages are in the VRAM of any device, as runs.
     fn in_vram(&self, range: PageRange) -> Vec<PageRange>;
 
-    /// How often pages have left VRAM by themselves: the CPU touched them.
+    /// How often pages have left VRAM by themselves: the CPU touched them. What the process did to its memory before this is asked
+    /// is in the next [`changes`](Self::changes).
     fn touches(&self) -> u64;
 
     /// What the process did to watched memory, and to memory in VRAM, since this was last asked.

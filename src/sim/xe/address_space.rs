@@ -7,12 +7,12 @@ use super::config::KernelVersion;
 use super::cpu::{Cpu, errno_of};
 use super::gpu::XeGpu;
 use super::node::XeNode;
-use super::ranges::{Ranges, Rules, SvmRange};
+use super::ranges::{Place, Ranges, Rules, SvmRange};
 use super::sync::lock;
 use super::vmas::{Attributes, Backing, Vma, Vmas};
 use crate::error::Errno;
 use crate::pagemap::{Event, Events};
-use crate::range::SIZE_4K;
+use crate::range::{SIZE_2M, SIZE_4K};
 use crate::uapi::xe::{
     DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET, DRM_XE_VM_CREATE_FLAG_FAULT_MODE, DRM_XE_VM_CREATE_FLAG_LR_MODE,
     DRM_XE_VM_CREATE_FLAG_NO_VM_OVERCOMMIT, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE, VmCreate, VmDestroy, VmFault,
@@ -105,6 +105,19 @@ impl AddressSpace {
         let (told, lost) = events.take().map_err(|error| errno_of(&error))?;
         let mut gone: Vec<u64> = Vec::new();
         for event in told {
+            let (Event::Unmapped(changed) | Event::Moved { from: changed, .. } | Event::Discarded(changed)) =
+                event;
+            // Two megabytes of VRAM are one huge page, which the kernel splits for a change of a part of it: to the driver that is a
+            // change of all of it.
+            let block = (changed.start() & !(SIZE_2M - 1), changed.end().next_multiple_of(SIZE_2M));
+            let beside: Vec<u64> = ranges.starts_in(block.0, block.1).collect();
+            for start in beside {
+                if let Some(range) =
+                    ranges.at_mut(start).filter(|range| matches!(range.mapped, Some(Place::Vram(_))))
+                {
+                    range.mapped = None;
+                }
+            }
             match event {
                 Event::Unmapped(range) | Event::Moved { from: range, .. } => {
                     gone.extend(ranges.starts_in(range.start(), range.end()));
@@ -132,11 +145,30 @@ impl AddressSpace {
         }
         for start in gone {
             let Some(range) = state.ranges.remove(start) else { continue };
-            // A part may be mapped still; the whole range goes, and what is left of its pages goes back.
-            cpu.bring_back(range.start, range.end);
+            // A part may be mapped still; the whole range goes, and the pages that are left stay where they are.
             state.reset_attributes(range.start, range.end);
         }
         Ok(())
+    }
+}
+
+impl AddressSpace {
+    /// Drops the ranges in `[start, end)` whose memory was replaced in the moment in which it was not watched: when pages come
+    /// back, the end of one registration lets the thread go that waits for them, and the next one begins after that. Answers
+    /// whether there were any.
+    pub(super) fn forget_replaced(&self, state: &mut State, start: u64, end: u64) -> Result<bool, Errno> {
+        let cpu = self.cpu()?;
+        let starts: Vec<u64> = state.ranges.starts_in(start, end).collect();
+        let mut any = false;
+        for at in starts {
+            let Some(range) = state.ranges.watched(at) else { continue };
+            if !cpu.is_watched(range.start, range.end)? {
+                state.ranges.remove(at);
+                state.reset_attributes(range.start, range.end);
+                any = true;
+            }
+        }
+        Ok(any)
     }
 }
 

@@ -27,6 +27,8 @@ impl XeNode {
             return Err(Errno::EINVAL);
         }
         let vm = self.vm(arg.vm_id).ok_or(Errno::EINVAL)?;
+        // The driver's worker has done this by now, as a rule.
+        vm.collect_garbage()?;
         let state = vm.write()?;
         let found = state.vmas.overlapping(arg.start, arg.start.saturating_add(arg.range));
         if counting {

@@ -181,17 +181,39 @@ fn check_fence(parts: &[Vma]) -> Result<(), Errno> {
 }
 
 /// Takes `[start, end)` out of the address space, unless the GPU uses mirrored pages in it.
-fn unmap(state: &mut State, start: u64, end: u64, outcome: &mut Outcome) -> Result<(), Errno> {
-    let used = state
-        .vmas
-        .overlapping(start, end)
-        .filter(|vma| vma.is_mirror())
-        .any(|vma| state.ranges.any_in(vma.start.max(start), vma.end.min(end)));
-    if used && !outcome.may_unmap_used {
+fn unmap(
+    vm: &AddressSpace,
+    state: &mut State,
+    start: u64,
+    end: u64,
+    outcome: &mut Outcome,
+) -> Result<(), Errno> {
+    // Mirrors that go whole may be in use once the call has mapped one; of one that is cut, the part that goes never.
+    let refused = |state: &State| {
+        state.vmas.overlapping(start, end).any(|vma| {
+            let cut = vma.start < start || end < vma.end;
+            vma.is_mirror()
+                && (cut || !outcome.may_unmap_used)
+                && state.ranges.any_in(vma.start.max(start), vma.end.min(end))
+        })
+    };
+    let mut busy = refused(state);
+    if busy && vm.forget_replaced(state, start, end)? {
+        busy = refused(state);
+    }
+    if busy {
         return Err(Errno::EBUSY);
     }
     let parts = state.vmas.carve(start, end);
     check_fence(&parts)?;
+    for part in &parts {
+        let Backing::Object { object, .. } = &part.backing else { continue };
+        // With those gone who needed it, what is left decides; without any mapping it stays what it was.
+        let mut purge = lock(&object.purge);
+        if *purge == Purge::WillNeed && state.vmas.nobody_needs(object) {
+            *purge = Purge::DontNeed;
+        }
+    }
     outcome.page_tables |= parts.iter().any(|vma| !vma.is_mirror());
     Ok(())
 }
@@ -209,6 +231,7 @@ fn apply(
             map_mirror(vm, state, op, outcome)
         }
         DRM_XE_VM_BIND_OP_MAP | DRM_XE_VM_BIND_OP_MAP_USERPTR => {
+            unmap(vm, state, start, end, outcome)?;
             let backing = match object {
                 Some(object) => {
                     match *lock(&object.purge) {
@@ -221,7 +244,9 @@ fn apply(
                 None if op.op == DRM_XE_VM_BIND_OP_MAP_USERPTR => Backing::Userptr { address: op.obj_offset },
                 None => Backing::Null,
             };
-            unmap(state, start, end, outcome)?;
+            if let Backing::Userptr { address } = backing {
+                vm.pin(address, op.range, op.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0)?;
+            }
             state.vmas.insert(Vma {
                 start,
                 end,
@@ -236,7 +261,7 @@ fn apply(
             outcome.fenced.push((start, end));
             Ok(())
         }
-        DRM_XE_VM_BIND_OP_UNMAP => unmap(state, start, end, outcome),
+        DRM_XE_VM_BIND_OP_UNMAP => unmap(vm, state, start, end, outcome),
         DRM_XE_VM_BIND_OP_UNMAP_ALL => {
             let Some(object) = object else { return Err(Errno::EINVAL) };
             let parts = state.vmas.remove_object(&object);
@@ -261,18 +286,9 @@ fn map_mirror(
     let (mut start, mut end) = (op.addr, op.addr + op.range);
     if vm.gpu.config().since(KernelVersion::V7_0) {
         (start, end) = state.grow_mirror(start, end);
-        // Mirrors that go whole may be in use; of one that is cut, the part that goes may not.
-        let cut_in_use = state
-            .vmas
-            .overlapping(start, end)
-            .filter(|old| old.is_mirror() && (old.start < start || end < old.end))
-            .any(|old| state.ranges.any_in(old.start.max(start), old.end.min(end)));
-        if cut_in_use && !outcome.may_unmap_used {
-            return Err(Errno::EBUSY);
-        }
         outcome.may_unmap_used = true;
     }
-    unmap(state, start, end, outcome)?;
+    unmap(vm, state, start, end, outcome)?;
     state.vmas.insert(Vma {
         start,
         end,

@@ -11,6 +11,7 @@ use crate::range::{PageRange, page_size};
 pub(super) struct CpuVma {
     pub(super) start: u64,
     pub(super) end: u64,
+    pub(super) readable: bool,
     pub(super) writable: bool,
     /// `VM_IO` or `VM_PFNMAP`: no pages of memory behind it.
     pub(super) special: bool,
@@ -69,7 +70,7 @@ impl Cpu<'_> {
             Backing::File => is_device_mapping(vma.range.start()),
             _ => false,
         };
-        Ok(Some(CpuVma { start, end, writable: vma.writable, special, anonymous }))
+        Ok(Some(CpuVma { start, end, readable: vma.readable, writable: vma.writable, special, anonymous }))
     }
 
     fn ask(self, address: u64) -> Result<Option<Vma>, Errno> {
@@ -84,6 +85,21 @@ impl Cpu<'_> {
                 Some(vma) => at = vma.range.end(),
                 None => return Ok(false),
             }
+        }
+        Ok(true)
+    }
+
+    /// Whether all mappings of `[start, end)` have the marks of watched memory, which a new mapping has not.
+    pub(super) fn is_watched(self, start: u64, end: u64) -> Result<bool, Errno> {
+        let mut at = start;
+        while at < end {
+            let Some(vma) = self.ask(at)?.filter(|vma| vma.range.start() <= at) else { return Ok(false) };
+            // Registered with userfaultfd: for write protection, or for missing pages.
+            let flags = crate::pagemap::vm_flags(at).unwrap_or_default();
+            if !flags.iter().any(|flag| flag == b"uw" || flag == b"um") {
+                return Ok(false);
+            }
+            at = vma.range.end();
         }
         Ok(true)
     }
@@ -134,6 +150,9 @@ fn populate(range: PageRange, write: bool) -> Result<(), Errno> {
         match Errno::from(errno) {
             // madvise says ENOMEM for a hole, where HMM says EFAULT.
             Errno::ENOMEM | Errno::EHWPOISON => Errno::EFAULT,
+            // The mapping's protection is against it.
+            Errno::EINVAL if write => Errno::EPERM,
+            Errno::EINVAL => Errno::EFAULT,
             other => other,
         }
     })

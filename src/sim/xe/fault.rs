@@ -34,7 +34,7 @@ impl AddressSpace {
         access: Access,
         tile: u32,
     ) -> Result<(), Errno> {
-        let needs_vram = access == Access::Atomic && self.atomic_needs_vram(vma)?;
+        let needs_vram = access == Access::Atomic && self.atomic_needs_vram(vma.attributes.atomic)?;
         let cpu = self.cpu()?;
         let mut tries = if needs_vram { ATOMIC_TRIES } else { 1 };
         let mut timeslice = if needs_vram { ATOMIC_TIMESLICE_MS } else { 0 };
@@ -75,6 +75,7 @@ impl AddressSpace {
                 }
                 range.mapped = Some(place);
                 range.tiles |= 1 << tile;
+                range.writable = write;
             }
             return Ok(());
         }
@@ -82,12 +83,12 @@ impl AddressSpace {
     }
 
     /// Whether a GPU atomic has to find its page in VRAM (`xe_vma_need_vram_for_atomic`).
-    fn atomic_needs_vram(&self, vma: &Vma) -> Result<bool, Errno> {
+    pub(super) fn atomic_needs_vram(&self, mode: u32) -> Result<bool, Errno> {
         let facts = self.gpu.config().facts();
         if !facts.discrete {
             return Ok(false);
         }
-        match vma.attributes.atomic {
+        match mode {
             DRM_XE_ATOMIC_DEVICE => Ok(!facts.device_atomics_on_system),
             DRM_XE_ATOMIC_CPU => Err(Errno::EACCES),
             _ => Ok(true),
@@ -95,9 +96,12 @@ impl AddressSpace {
     }
 
     /// Remembers a fault that could not be served, with the address as the hardware reports it.
-    pub(super) fn record(&self, state: &mut State, address: u64, access: Access, errno: Errno) {
+    pub(super) fn record(&self, state: &mut State, address: u64, access: Access) {
         let unused = 64 - self.gpu.config().facts().va_bits;
         let page = address & !0xfff;
+        // What the hardware found, before the driver looked for what it should be.
+        let present =
+            state.ranges.at(address).is_some_and(|range| range.mapped.is_some() && range.tiles != 0);
         state.record_fault(VmFault {
             address: ((page << unused) as i64 >> unused) as u64,
             address_precision: 4096,
@@ -106,9 +110,9 @@ impl AddressSpace {
                 Access::Write => FAULT_ACCESS_TYPE_WRITE,
                 Access::Atomic => FAULT_ACCESS_TYPE_ATOMIC,
             },
-            fault_type: match errno {
-                Errno::EACCES => FAULT_TYPE_ATOMIC_ACCESS,
-                Errno::EPERM if access != Access::Read => FAULT_TYPE_WRITE_ACCESS,
+            fault_type: match access {
+                Access::Atomic if present => FAULT_TYPE_ATOMIC_ACCESS,
+                Access::Write if present => FAULT_TYPE_WRITE_ACCESS,
                 _ => FAULT_TYPE_NOT_PRESENT,
             },
             fault_level: FAULT_LEVEL_PTE,

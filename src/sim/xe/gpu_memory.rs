@@ -95,10 +95,8 @@ impl AddressSpace {
     ) -> Result<(), Errno> {
         let mut state = self.lock();
         let done = self.translate(&mut state, address, access, tile).and_then(act);
-        if let Err(errno) = done {
-            if self.is_faulting() {
-                self.record(&mut state, address, access, errno);
-            }
+        if done.is_err() && self.is_faulting() {
+            self.record(&mut state, address, access);
         }
         done
     }
@@ -113,7 +111,11 @@ impl AddressSpace {
             return if scratch { Ok(Target::Nowhere) } else { Err(Errno::EINVAL) };
         };
         if vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0 && access != Access::Read {
-            return Err(Errno::EPERM);
+            // Page tables that were written before the mirror became read-only stay as they are.
+            let range = state.ranges.at(address).copied().filter(|range| vma.is_mirror() && range.writable);
+            if range.is_none_or(|range| self.is_valid(&range, tile) != Ok(true)) {
+                return Err(Errno::EPERM);
+            }
         }
         let within = address - vma.start;
         match &vma.backing {
@@ -121,8 +123,22 @@ impl AddressSpace {
                 self.serve(state, &vma, address, access, tile)?;
                 Ok(Target::Process(address))
             }
-            Backing::Object { object, offset } => Ok(Target::Object(object.clone(), offset + within)),
-            Backing::Userptr { address } => Ok(Target::Process(address + within)),
+            Backing::Object { object, offset } => {
+                let mode = object.atomic.load(std::sync::atomic::Ordering::Relaxed);
+                // Memory that cannot be in VRAM is no place for an atomic that has to be there.
+                if access == Access::Atomic && self.atomic_needs_vram(mode)? && object.placement & !1 == 0 {
+                    return Err(Errno::EINVAL);
+                }
+                Ok(Target::Object(object.clone(), offset + within))
+            }
+            Backing::Userptr { address: from } => {
+                if access == Access::Atomic && self.atomic_needs_vram(vma.attributes.atomic)? {
+                    return Err(Errno::EACCES);
+                }
+                let write = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0;
+                self.pin(*from, vma.end - vma.start, write)?;
+                Ok(Target::Process(from + within))
+            }
             Backing::Null => Ok(Target::Nowhere),
         }
     }

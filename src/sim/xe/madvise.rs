@@ -7,6 +7,7 @@ use super::config::KernelVersion;
 use super::gpu::Pagemap;
 use super::node::XeNode;
 use super::object::{Object, Purge};
+use super::ranges::Place;
 use super::sync::lock;
 use super::vmas::{Backing, Vma};
 use crate::error::Errno;
@@ -31,16 +32,26 @@ impl XeNode {
             return Err(Errno::ENOENT);
         }
         let pagemap = match arg.attribute {
-            DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC => self.preferred_pagemap(&arg.value.as_preferred_loc())?,
+            DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC => {
+                self.preferred_pagemap(&vm, &arg.value.as_preferred_loc())?
+            }
             _ => None,
         };
         // The driver masks the start, so a canonical address is taken for what it means, and one beyond wraps.
         let start = arg.start & (vm.end() - 1);
         let end = start.checked_add(arg.range).filter(|&end| end <= vm.end()).ok_or(Errno::EINVAL)?;
         self.split(&vm, &mut state, start, end);
-        if state.vmas.first_overlapping(start, end).is_none() {
+        if state.vmas.first_overlapping(start, end).is_none() && !purgeable {
             return Ok(());
         }
+        // Mappings that changed: only their page-table entries are zapped, so that the next access faults and sees the change.
+        let mut changed: Vec<(u64, u64)> = Vec::new();
+        let mut note = |vma: &Vma, differs: bool| {
+            if differs {
+                changed.push((vma.start, vma.end));
+            }
+            differs
+        };
         match arg.attribute {
             DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC => {
                 let loc = arg.value.as_preferred_loc();
@@ -48,7 +59,7 @@ impl XeNode {
                 state.vmas.update(start, end, |vma| {
                     // The driver compares numbers: neither the region nor what the number means now.
                     let same = vma.attributes.fd == fd && vma.attributes.policy == policy;
-                    if vma.is_mirror() && !same {
+                    if vma.is_mirror() && note(vma, !same) {
                         vma.attributes.fd = fd;
                         vma.attributes.policy = policy;
                         vma.attributes.pagemap.clone_from(&pagemap);
@@ -57,35 +68,45 @@ impl XeNode {
             }
             DRM_XE_MEM_RANGE_ATTR_ATOMIC => {
                 let mode = arg.value.as_atomic().val;
-                let facts = self.gpu.config().facts();
+                let on_system = self.gpu.config().facts().device_atomics_on_system;
                 let possible = |vma: &Vma| match &vma.backing {
-                    Backing::Object { object, .. } => {
-                        atomic_possible(object.placement, mode, facts.device_atomics_on_system)
-                    }
+                    Backing::Object { object, .. } => atomic_possible(object.placement, mode, on_system),
                     _ => true,
                 };
                 if !state.vmas.overlapping(start, end).all(possible) {
                     return Err(Errno::EINVAL);
                 }
                 state.vmas.update(start, end, |vma| {
+                    // Of system memory at another address the driver takes nothing but what changes its page tables.
+                    let userptr = matches!(vma.backing, Backing::Userptr { .. });
+                    if userptr && !(mode == DRM_XE_ATOMIC_DEVICE && on_system) {
+                        return;
+                    }
                     if let Backing::Object { object, .. } = &vma.backing {
                         object.atomic.store(mode, std::sync::atomic::Ordering::Relaxed);
                     }
-                    vma.attributes.atomic = mode;
+                    if note(vma, vma.attributes.atomic != mode) {
+                        vma.attributes.atomic = mode;
+                    }
                 });
             }
             DRM_XE_MEM_RANGE_ATTR_PAT => {
                 let index = arg.value.as_pat().val as u16;
                 self.check_pat(&state, start, end, index)?;
-                state.vmas.update(start, end, |vma| vma.attributes.pat = index);
+                state.vmas.update(start, end, |vma| {
+                    if note(vma, vma.attributes.pat != index) {
+                        vma.attributes.pat = index;
+                    }
+                });
             }
-            _ => return self.purge(&state, start, end, purge, access),
+            _ => return Self::purge(&mut state, start, end, purge, access),
         }
-        // Page-table entries are zapped, so the next access faults and sees the new attributes.
-        let ranges: Vec<u64> = state.ranges.starts_in(start, end).collect();
-        for range in ranges {
-            if let Some(range) = state.ranges.at_mut(range) {
-                range.tiles = 0;
+        for (start, end) in changed {
+            let ranges: Vec<u64> = state.ranges.starts_in(start, end).collect();
+            for range in ranges {
+                if let Some(range) = state.ranges.at_mut(range) {
+                    range.tiles = 0;
+                }
             }
         }
         Ok(())
@@ -126,7 +147,11 @@ impl XeNode {
     }
 
     /// What a file number and region stand for.
-    fn preferred_pagemap(&self, loc: &MadvisePreferredLoc) -> Result<Option<Arc<Pagemap>>, Errno> {
+    fn preferred_pagemap(
+        &self,
+        vm: &AddressSpace,
+        loc: &MadvisePreferredLoc,
+    ) -> Result<Option<Arc<Pagemap>>, Errno> {
         let fd = loc.devmem_fd as i32;
         if fd <= 0 {
             return Ok(None);
@@ -142,7 +167,8 @@ impl XeNode {
         if gpu.is_unplugged() {
             return Err(Errno::ENODEV);
         }
-        if !self.gpu.reaches(&gpu) {
+        // A VM without faults has no pages that anybody could own.
+        if !self.gpu.reaches(&gpu) || !vm.is_faulting() {
             return Err(Errno::ENOLINK);
         }
         Ok(Some(pagemap.clone()))
@@ -154,7 +180,7 @@ impl XeNode {
         for at in [start, end] {
             let straddles = state.ranges.at(at).filter(|range| range.start < at).copied();
             if let Some(range) = straddles {
-                if let Ok(cpu) = vm.cpu() {
+                if let (Ok(cpu), Some(Place::Vram(_))) = (vm.cpu(), range.mapped) {
                     cpu.bring_back(range.start, range.end);
                 }
                 state.ranges.remove(range.start);
@@ -181,33 +207,34 @@ impl XeNode {
     }
 
     fn purge(
-        &self,
-        state: &State,
+        state: &mut State,
         start: u64,
         end: u64,
         purge: MadvisePurgeable,
         access: WriteAccess,
     ) -> Result<(), Errno> {
+        let dont_need = purge.val == DRM_XE_VMA_PURGEABLE_STATE_DONTNEED;
         let mut retained = true;
-        for vma in state.vmas.overlapping(start, end) {
-            let Backing::Object { object, .. } = &vma.backing else { continue };
-            retained &= set_purgeable(object, purge.val == DRM_XE_VMA_PURGEABLE_STATE_DONTNEED);
+        let mut objects: Vec<Arc<Object>> = Vec::new();
+        state.vmas.update(start, end, |vma| {
+            let Backing::Object { object, .. } = &vma.backing else { return };
+            if *lock(&object.purge) == Purge::Purged {
+                retained = false;
+            } else if vma.attributes.dont_need != dont_need {
+                vma.attributes.dont_need = dont_need;
+                objects.push(object.clone());
+            }
+        });
+        for object in objects {
+            // One who needs it is enough to keep it.
+            let needless = state.vmas.nobody_needs(&object);
+            *lock(&object.purge) = if needless { Purge::DontNeed } else { Purge::WillNeed };
         }
         if purge.retained_ptr != 0 {
             access.write(purge.retained_ptr, &u32::from(retained))?;
         }
         Ok(())
     }
-}
-
-/// Answers whether the object's content is still there.
-fn set_purgeable(object: &Object, dont_need: bool) -> bool {
-    let mut purge = lock(&object.purge);
-    if *purge == Purge::Purged {
-        return false;
-    }
-    *purge = if dont_need { Purge::DontNeed } else { Purge::WillNeed };
-    true
 }
 
 /// Whether an object with these regions can have an atomic mode.

@@ -11,11 +11,13 @@ use super::sync::lock;
 use crate::channel::Channel;
 use crate::error::Errno;
 use crate::range::{SIZE_4K, SIZE_64K};
+use crate::sim::user_memory;
 use crate::uapi::drm::GemClose;
 use crate::uapi::xe::{
     DRM_XE_GEM_CPU_CACHING_WB, DRM_XE_GEM_CPU_CACHING_WC, DRM_XE_GEM_CREATE_FLAG_DEFER_BACKING,
     DRM_XE_GEM_CREATE_FLAG_NEEDS_VISIBLE_VRAM, DRM_XE_GEM_CREATE_FLAG_NO_COMPRESSION,
     DRM_XE_GEM_CREATE_FLAG_SCANOUT, DRM_XE_MMAP_OFFSET_FLAG_PCI_BARRIER, GemCreate, GemMmapOffset,
+    UserExtension,
 };
 
 /// Whether the content of an object is needed.
@@ -149,7 +151,6 @@ impl XeNode {
             || !matches!(caching, DRM_XE_GEM_CPU_CACHING_WB | DRM_XE_GEM_CPU_CACHING_WC)
             || (vram && caching != DRM_XE_GEM_CPU_CACHING_WC)
             || (arg.flags & DRM_XE_GEM_CREATE_FLAG_SCANOUT != 0 && caching == DRM_XE_GEM_CPU_CACHING_WB)
-            || arg.extensions != 0
         {
             return Err(Errno::EINVAL);
         }
@@ -159,6 +160,10 @@ impl XeNode {
         // Objects in VRAM with pages of 64 KiB grow to whole pages.
         let unit = if vram && facts.needs_64k { SIZE_64K } else { SIZE_4K };
         let size = arg.size.checked_next_multiple_of(unit).ok_or(Errno::EINVAL)?;
+        if arg.extensions != 0 {
+            // The only one is about protected content, which a simulated device has not.
+            return user_memory::read::<UserExtension>(arg.extensions).and(Err(Errno::EINVAL));
+        }
         let placed = self.place(arg.placement, size)?;
         let bytes = rustix::fs::memfd_create("sim-xe-object", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&bytes, size).map_err(|_| Errno::ENOMEM)?;
@@ -228,7 +233,8 @@ impl XeNode {
         let at = offset.checked_sub(MMAP_OFFSET_START).ok_or(Errno::EINVAL)?;
         let object = self.object((at >> 40) as u32).ok_or(Errno::EINVAL)?;
         let within = at & ((1 << 40) - 1);
-        if within.checked_add(len).is_none_or(|end| end > object.size) {
+        // The offset has to be exactly that of the object (`drm_vma_offset_exact_lookup`): only its beginning can be mapped.
+        if within != 0 || len > object.size {
             return Err(Errno::EINVAL);
         }
         match *lock(&object.purge) {

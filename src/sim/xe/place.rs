@@ -32,7 +32,15 @@ impl AddressSpace {
             .windows(Windows::Blocks(SIZE_2M))
             .atomicity(Atomicity::Range)
             .timeslice(std::time::Duration::from_millis(timeslice_ms));
+        // Of pages that were never touched the driver makes pages of zeroes in VRAM, which come back as pages like any other.
+        let touch = || {
+            if cpu.fault_in(range.start, range.end, true).is_err() {
+                // Read-only memory under a read-only mirror; what cannot be had at all is found out when it is mapped.
+                let _ = cpu.fault_in(range.start, range.end, false);
+            }
+        };
         let attempt = || -> Result<(), Errno> {
+            touch();
             // Objects take of the same memory, which the engine does not know of.
             pagemap.make_room(range.end - range.start)?;
             cpu.0.migrate_to_devmem(region, pages, &options).map(|_| ()).map_err(|error| errno_of(&error))

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::address_space::{AddressSpace, State};
 use super::config::KernelVersion;
 use super::gpu::Pagemap;
+use super::object::Purge;
 use super::ranges::{Place, SvmRange};
-use super::vmas::Vma;
+use super::sync::lock;
+use super::vmas::{Backing, Vma};
 use crate::error::Errno;
 use crate::uapi::xe::{DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC, DRM_XE_VM_BIND_FLAG_READONLY, VmBindOp};
 
@@ -14,6 +16,8 @@ use crate::uapi::xe::{DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC, DRM_XE_VM_BIND_FLAG_RE
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     blocks: Vec<Block>,
+    /// Mappings that are no mirrors are bound, whatever becomes of the blocks.
+    page_tables: bool,
 }
 
 #[derive(Debug)]
@@ -28,24 +32,29 @@ impl AddressSpace {
     /// Makes the ranges of a prefetch (`vm_bind_ioctl_ops_create`). What fails here fails the ioctl, but the ranges made before
     /// stay.
     pub(super) fn plan_prefetch(&self, state: &mut State, op: &VmBindOp) -> Result<Plan, Errno> {
-        let (start, end) = (op.addr, op.addr + op.range);
+        let end = op.addr + op.range;
         let mut plan = Plan::default();
-        let vmas: Vec<Vma> = state.vmas.overlapping(start, end).cloned().collect();
-        for vma in vmas {
-            // The driver leaves its loop at the first mapping that is no mirror; such mappings are bound whole.
+        let vmas: Vec<Vma> = state.vmas.overlapping(op.addr, end).cloned().collect();
+        for (number, vma) in vmas.iter().enumerate() {
+            // It leaves its loop at the first mapping that is no mirror; such mappings, and all behind it, are bound whole.
             if !vma.is_mirror() {
+                self.check_whole(&vmas[number..], op.prefetch_mem_region_instance)?;
+                plan.page_tables = true;
                 break;
             }
             let cpu = self.cpu()?;
-            let target = self.target(&vma, op.prefetch_mem_region_instance);
+            let target = self.target(vma, op.prefetch_mem_region_instance);
             let read_only = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0;
             let last = end.min(vma.end);
-            let mut at = start.max(vma.start);
-            while at < last {
-                match state.ranges.find_or_insert(at, &vma, cpu, self.rules(false)) {
+            let mut at = op.addr.max(vma.start);
+            loop {
+                match state.ranges.find_or_insert(at, vma, cpu, self.rules(false)) {
                     Ok(range) => {
                         if !self.is_done(&range, target.as_deref())? {
                             plan.blocks.push(Block { start: range.start, target: target.clone(), read_only });
+                        }
+                        if end <= range.end || vma.end <= range.end {
+                            break;
                         }
                         at = range.end;
                     }
@@ -59,6 +68,50 @@ impl AddressSpace {
             }
         }
         Ok(plan)
+    }
+
+    /// Whether mappings that are bound whole can be where a prefetch wants them (`op_lock_and_prep`). Objects of which nothing
+    /// is known but the first mapping's target go to system memory.
+    fn check_whole(&self, vmas: &[Vma], region: u32) -> Result<(), Errno> {
+        for (number, vma) in vmas.iter().enumerate() {
+            match &vma.backing {
+                Backing::Userptr { address } => {
+                    self.pin(*address, vma.end - vma.start, vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0)?;
+                }
+                Backing::Object { object, .. } => {
+                    match *lock(&object.purge) {
+                        Purge::WillNeed => {}
+                        Purge::DontNeed => return Err(Errno::EBUSY),
+                        Purge::Purged => return Err(Errno::EINVAL),
+                    }
+                    let region = if number == 0 { region } else { 0 };
+                    if region != DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC && object.placement >> region & 1 == 0 {
+                        return Err(Errno::EINVAL);
+                    }
+                }
+                Backing::Mirror | Backing::Null => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Faults in the memory that a user pointer stands for (`xe_vma_userptr_pin_pages`).
+    pub(super) fn pin(&self, address: u64, bytes: u64, write: bool) -> Result<(), Errno> {
+        let cpu = self.cpu()?;
+        let mut at = address;
+        while at < address + bytes {
+            let vma = cpu.at(at)?.ok_or(Errno::EFAULT)?;
+            if vma.special || !vma.readable {
+                return Err(Errno::EFAULT);
+            }
+            if write && !vma.writable {
+                return Err(Errno::EPERM);
+            }
+            let end = vma.end.min(address + bytes);
+            cpu.fault_in(at, end, write)?;
+            at = end;
+        }
+        Ok(())
     }
 
     /// The memory that a prefetch of a mirror to `region` moves pages to.
@@ -127,7 +180,7 @@ impl AddressSpace {
             if self.gpu.is_to_come_again() {
                 return Err(Errno::EAGAIN);
             }
-            filled.push((range, place));
+            filled.push((SvmRange { writable: !block.read_only, ..range }, place));
         }
         if self.evictions() != evicted {
             for (range, place) in &filled {
@@ -137,13 +190,14 @@ impl AddressSpace {
             }
         }
         // Page tables are written when every block is filled in.
-        for (range, place) in filled {
-            if let Some(range) = state.ranges.at_mut(range.start) {
+        for (filled, place) in filled {
+            if let Some(range) = state.ranges.at_mut(filled.start) {
                 range.mapped = Some(place);
+                range.writable = filled.writable;
                 range.tiles = self.all_tiles();
             }
         }
-        Ok(!plan.blocks.is_empty())
+        Ok(plan.page_tables || !plan.blocks.is_empty())
     }
 
     /// How many times pages were sent back to make room in the device's memory.

@@ -28,6 +28,8 @@ pub(super) struct SvmRange {
     pub(super) mapped: Option<Place>,
     /// Bits of the tiles whose page tables have it.
     pub(super) tiles: u32,
+    /// The page tables let the GPU write.
+    pub(super) writable: bool,
 }
 
 /// How ranges are made.
@@ -83,6 +85,12 @@ impl Ranges {
             .map(|(&at, _)| at)
     }
 
+    /// The range at `address`, if its memory is watched.
+    pub(super) fn watched(&self, address: u64) -> Option<SvmRange> {
+        let (_, entry) = self.0.range(..=address).next_back()?;
+        (address < entry.range.end && entry.watch.is_some()).then_some(entry.range)
+    }
+
     /// The ranges of memory that cannot be watched.
     pub(super) fn unwatched(&self) -> impl Iterator<Item = SvmRange> {
         self.0.values().filter(|entry| entry.watch.is_none()).map(|entry| entry.range)
@@ -115,7 +123,7 @@ impl Ranges {
         }
         let (start, end) = self.block(address, gpu, &vma, cpu, rules).ok_or(Errno::EINVAL)?;
         let migratable = rules.migrates && vma.anonymous;
-        let range = SvmRange { start, end, migratable, mapped: None, tiles: 0 };
+        let range = SvmRange { start, end, migratable, mapped: None, tiles: 0, writable: false };
         let watch = cpu.0.watch(PageRange::from_aligned(start, end)).ok();
         self.0.insert(start, Entry { range, watch });
         Ok(range)

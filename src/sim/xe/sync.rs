@@ -280,7 +280,8 @@ pub(super) fn parse(
             _ => return Err(Errno::EINVAL),
         }
     }
-    if fences > 1 {
+    // A submission's fences are not counted, for they are addresses to the driver and no fences: the last one is written.
+    if fences > 1 && purpose.cpu_address {
         return Err(Errno::EINVAL);
     }
     Ok(parsed)

@@ -33,11 +33,13 @@ pub(super) struct Attributes {
     pub(super) pagemap: Option<Arc<Pagemap>>,
     pub(super) atomic: u32,
     pub(super) pat: u16,
+    /// Of mappings of objects: that through this one the content is not needed.
+    pub(super) dont_need: bool,
 }
 
 impl Attributes {
     pub(super) const fn new(pat: u16) -> Self {
-        Self { fd: 0, policy: 0, pagemap: None, atomic: 0, pat }
+        Self { fd: 0, policy: 0, pagemap: None, atomic: 0, pat, dont_need: false }
     }
 }
 
@@ -155,6 +157,14 @@ impl Vmas {
                 change(vma);
             }
         }
+    }
+
+    /// Whether an object is mapped, and all who map it say that its content is not needed.
+    pub(super) fn nobody_needs(&self, object: &Arc<Object>) -> bool {
+        let of_object =
+            |vma: &&Vma| matches!(&vma.backing, Backing::Object { object: o, .. } if Arc::ptr_eq(o, object));
+        let mut mappings = self.0.values().filter(of_object).peekable();
+        mappings.peek().is_some() && mappings.all(|vma| vma.attributes.dont_need)
     }
 
     /// Takes out every mapping of an object.

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::cpu::Cpu;
 use super::node::XeNode;
 use crate::error::Errno;
+use crate::range::SIZE_4K;
 use crate::sim::user_memory;
 use crate::uapi::xe::*;
 
@@ -71,6 +73,13 @@ impl XeNode {
             }
             self.gpu.signaller.wait_since(epoch, TICK.min(left.unwrap_or(TICK)));
         };
+        // The driver reads like any thread: what was in VRAM is in system memory now.
+        if !self.gpu.vram().is_empty() {
+            let page = arg.addr & !(SIZE_4K - 1);
+            if let (Ok(space), Some(end)) = (self.gpu.space(), page.checked_add(SIZE_4K)) {
+                Cpu(space).bring_back(page, end);
+            }
+        }
         if !absolute {
             // Told with every answer, so that an interrupted wait goes on with what is left.
             let total = limit.map_or(i64::MAX, |limit| limit.as_nanos() as i64);

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use lexopt::{Arg::Long, Parser, ValueExt};
+use lexopt::Arg::{Long, Value};
+use lexopt::{Parser, ValueExt};
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -14,8 +15,8 @@ pub(crate) struct Options {
     /// The fixed corpus too.
     pub(crate) corpus: bool,
     pub(crate) scripts: Vec<PathBuf>,
-    /// Show every answer of every script.
-    pub(crate) verbose: bool,
+    /// Tell every answer of the real driver, for a recording.
+    pub(crate) record: bool,
     /// How many runs of a script the search for a shorter one may take.
     pub(crate) tries: usize,
 }
@@ -29,7 +30,7 @@ impl Options {
             steps: 30,
             corpus: false,
             scripts: Vec::new(),
-            verbose: false,
+            record: false,
             tries: 300,
         };
         while let Some(arg) = parser.next()? {
@@ -40,7 +41,8 @@ impl Options {
                 Long("steps") => options.steps = parser.value()?.parse()?,
                 Long("corpus") => options.corpus = true,
                 Long("script") => options.scripts.push(parser.value()?.into()),
-                Long("verbose") => options.verbose = true,
+                Long("record") => options.record = true,
+                Value(path) => options.scripts.push(path.into()),
                 Long("tries") => options.tries = parser.value()?.parse()?,
                 other => return Err(other.unexpected()),
             }

@@ -2,7 +2,7 @@
 
 use super::step::Step;
 use super::worker::{Transcript, Worker};
-use super::{Model, Side};
+use super::{Model, Side, like};
 
 /// Two answers to one step that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub(crate) struct Comparison {
 
 /// Runs a script on both sides at once and compares.
 pub(crate) fn compare(model: &dyn Model, steps: &[Step]) -> std::io::Result<Comparison> {
-    let real = Worker::start(model, Side::Real, steps)?;
-    let sim = Worker::start(model, Side::Sim, steps)?;
+    let real = Worker::start(model, Side::Real, steps, &like())?;
+    let sim = Worker::start(model, Side::Sim, steps, &like())?;
     let (real, sim) = (real.finish()?, sim.finish()?);
     Ok(judge(model.deviations(), steps, real, &sim))
 }

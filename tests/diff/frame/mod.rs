@@ -25,11 +25,16 @@
 //! * [`Model::lacking`] says why there is nothing to compare here (no device), [`Model::corpus`] which seeds are the fixed
 //!   corpus. Scripts of former mismatches are saved in `tests/diff/corpus/<driver>/*.script` and run with it.
 //!
-//! Programs: `diff` alone runs the frame's own tests; `diff run ...` compares, `diff worker ...` is one side of one script.
+//! * A simulated device is to be like that of the kernel that [`like`] names.
+//!
+//! Programs: `diff` alone runs the frame's own tests, and holds the simulation against recordings of the real driver that are
+//! kept in `tests/diff/corpus/<driver>/*.recording`. `diff run ...` compares; `diff replay FILE...` compares with recordings, which
+//! needs no device (`cargo xtask diff --record FILE` makes them); `diff worker ...` is one side of one script.
 
 mod arguments;
 mod compare;
 mod random;
+mod recording;
 mod script;
 mod session;
 mod shrink;
@@ -38,14 +43,23 @@ pub(crate) mod tests;
 mod worker;
 
 pub(crate) use arguments::Options;
-pub(crate) use compare::Deviation;
+pub(crate) use compare::{Deviation, Mismatch, Then};
 pub(crate) use random::Random;
-pub(crate) use session::run;
+pub(crate) use session::{replay, run};
 pub(crate) use step::{BadStep, Step, number};
 pub(crate) use worker::serve;
 
 use std::fmt;
 use std::ops::Range;
+
+/// Names the kernel that simulated devices are to be like, in the environment of a worker.
+const LIKE: &str = "DIFF_LIKE";
+
+/// The release of the kernel that simulated devices are to be like: the one that a recording is of, or the one that runs.
+pub(crate) fn like() -> String {
+    let running = || std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    std::env::var(LIKE).unwrap_or_else(|_| running()).trim().to_owned()
+}
 
 /// Which device a script runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

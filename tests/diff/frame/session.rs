@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use super::compare::{Comparison, Mismatch, compare};
+use super::compare::{Comparison, Mismatch, compare, judge};
+use super::recording::{self, Recorded};
 use super::script::Script;
 use super::shrink::shrink;
 use super::step::Step;
 use super::worker::transcript;
-use super::{Model, Options, Side};
+use super::{Model, Options, Side, like};
 
 /// Nothing differs that is not explained.
 const AGREES: u8 = 0;
@@ -21,6 +24,8 @@ const NOTHING: u8 = 2;
 
 /// How many runs a mismatch gets to show itself again.
 const AGAIN: usize = 2;
+/// How many scripts of a kind a replay shows.
+const SHOWN_OF_A_KIND: usize = 2;
 
 /// A cause of mismatches, as far as it can be told from the outside.
 #[derive(Debug)]
@@ -37,10 +42,11 @@ struct Found {
 struct Session<'a> {
     model: &'a dyn Model,
     options: &'a Options,
-    /// Where it is told which script is under way, for the case that the machine does not survive it.
-    under_way: Option<File>,
+    /// Where it is told which script is under way, for the case that the machine does not survive it, and what was answered.
+    results: Option<File>,
     found: BTreeMap<String, Found>,
     scripts: usize,
+    began: Instant,
     compared: usize,
     explained: Vec<usize>,
 }
@@ -54,13 +60,15 @@ pub(crate) fn run(model: &dyn Model, options: &Options) -> Result<ExitCode, Stri
     let mut session = Session {
         model,
         options,
-        under_way: std::env::var_os("HW_RESULTS")
+        results: std::env::var_os("HW_RESULTS")
             .and_then(|path| File::options().append(true).create(true).open(path).ok()),
         found: BTreeMap::new(),
         scripts: 0,
+        began: Instant::now(),
         compared: 0,
         explained: vec![0; model.deviations().len()],
     };
+    session.note(&recording::head(&like()));
     for path in &options.scripts {
         session.script(&Script::read(path)?)?;
     }
@@ -76,11 +84,59 @@ pub(crate) fn run(model: &dyn Model, options: &Options) -> Result<ExitCode, Stri
     Ok(session.report().into())
 }
 
-impl Session<'_> {
-    fn script(&mut self, script: &Script) -> Result<(), String> {
-        if let Some(file) = &mut self.under_way {
-            let _ = writeln!(file, "{}", script.name);
+/// Compares the simulation with recordings; needs no device.
+pub(crate) fn replay(model: &dyn Model, files: &[PathBuf]) -> Result<ExitCode, String> {
+    let (mut scripts, mut steps) = (0, 0);
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for file in files {
+        for recorded in recording::read(file)? {
+            let comparison = against(model, &recorded)?;
+            scripts += 1;
+            steps += comparison.compared;
+            let Some(mismatch) = comparison.mismatch else { continue };
+            let times = kinds.entry(mismatch.kind()).or_default();
+            *times += 1;
+            if *times > SHOWN_OF_A_KIND {
+                continue;
+            }
+            println!("--- {}", recorded.script.name);
+            for (step, answer) in recorded.script.steps.iter().zip(&recorded.real.answers).take(mismatch.at) {
+                println!("{step}\n#= {answer}");
+            }
+            println!("{}\n#   real: {}\n#   sim:  {}", mismatch.step, mismatch.real, mismatch.sim);
         }
+    }
+    for (kind, times) in &kinds {
+        println!("{times} times: {kind}");
+    }
+    println!("{scripts} scripts, {steps} steps compared, {} kinds of mismatch", kinds.len());
+    Ok(if scripts == 0 {
+        NOTHING
+    } else if kinds.is_empty() {
+        AGREES
+    } else {
+        DIFFERS
+    }
+    .into())
+}
+
+/// Runs the simulation on a recorded script and compares.
+pub(crate) fn against(model: &dyn Model, recorded: &Recorded) -> Result<Comparison, String> {
+    let sim = transcript(model, Side::Sim, &recorded.script.steps, &recorded.kernel)
+        .map_err(|error| format!("cannot run a worker: {error}"))?;
+    Ok(judge(model.deviations(), &recorded.script.steps, recorded.real.clone(), &sim))
+}
+
+impl Session<'_> {
+    /// Tells who started this what is going on.
+    fn note(&mut self, text: &str) {
+        if let Some(file) = &mut self.results {
+            let _ = file.write_all(text.as_bytes());
+        }
+    }
+
+    fn script(&mut self, script: &Script) -> Result<(), String> {
+        self.note(&recording::begin(script));
         let comparison = self.compare(&script.steps)?;
         self.scripts += 1;
         self.compared += comparison.compared;
@@ -90,17 +146,20 @@ impl Session<'_> {
         for &deviation in &comparison.explained {
             self.explained[deviation] += 1;
         }
-        if self.options.verbose {
-            println!("# {}", script.name);
-            for (step, answer) in script.steps.iter().zip(&comparison.real.answers) {
-                println!("{step}\n    {answer}");
-            }
+        if self.options.record {
+            self.note(&recording::print(script, &comparison.real));
         }
         if let Some(mismatch) = comparison.mismatch {
             self.differs(script, mismatch)?;
         }
         if self.scripts % 50 == 0 {
-            eprintln!("diff: {} scripts, {} steps, {}", self.scripts, self.compared, self.verdict());
+            let took = self.began.elapsed().as_secs();
+            eprintln!(
+                "diff: {} scripts, {} steps in {took} s, {}",
+                self.scripts,
+                self.compared,
+                self.verdict()
+            );
         }
         Ok(())
     }
@@ -188,7 +247,8 @@ impl Session<'_> {
 fn describe(found: &Found, model: &dyn Model) -> String {
     let steady = if found.unsteady { ", not in every run" } else { "" };
     let mut text = format!("--- in {} scripts ({}){steady}\n", found.scripts.len(), few(&found.scripts));
-    let answers = transcript(model, Side::Real, &found.steps).map(|real| real.answers).unwrap_or_default();
+    let answers =
+        transcript(model, Side::Real, &found.steps, &like()).map(|real| real.answers).unwrap_or_default();
     for (number, step) in found.steps.iter().enumerate() {
         text += &format!("{step}\n");
         if number < found.mismatch.at {

@@ -7,7 +7,7 @@ use super::script::{self, Script};
 use super::shrink::shrink;
 use super::step::Step;
 use super::worker::{Transcript, transcript};
-use super::{Model, Side};
+use super::{Model, Side, like, recording, session};
 
 type Outcome = Result<(), Failed>;
 
@@ -91,8 +91,10 @@ fn simulation_repeats(model: &dyn Model) -> Outcome {
         let made = Script::of_seed(model, seed, 30);
         check(made == Script::of_seed(model, seed, 30), "a seed means one script")?;
         check(steps(&script::print(&made.steps)) == made.steps, "scripts are text")?;
-        let run =
-            || transcript(model, Side::Sim, &made.steps).map_err(|error| Failed::from(error.to_string()));
+        let run = || {
+            transcript(model, Side::Sim, &made.steps, &like())
+                .map_err(|error| Failed::from(error.to_string()))
+        };
         let (first, second) = (run()?, run()?);
         check(first.bad.is_none(), &format!("seed {seed}: {:?}", first.bad))?;
         check(first.answers.len() == made.steps.len(), &format!("seed {seed}: {:?}", first.answers.last()))?;
@@ -106,8 +108,38 @@ fn simulation_repeats(model: &dyn Model) -> Outcome {
 
 /// A worker's death and its last words are seen, and a step that is none is told apart from an answer.
 fn worker_ends(model: &dyn Model) -> Outcome {
-    let told = transcript(model, Side::Sim, &steps("no-such-verb")).map_err(|error| error.to_string())?;
+    let told =
+        transcript(model, Side::Sim, &steps("no-such-verb"), &like()).map_err(|error| error.to_string())?;
     check(told.bad.is_some() && told.answers.is_empty(), &format!("{told:?}"))
+}
+
+fn recordings_are_text() -> Outcome {
+    let script = Script { name: "seed 3".to_owned(), steps: steps("a x=1\nb") };
+    let real = answers(&["ok", "EINVAL"]);
+    let text = recording::head("7.3.4") + &recording::begin(&script) + &recording::print(&script, &real);
+    let read = recording::parse(&format!("{text}# cut off\n"))?;
+    check(read.len() == 1 && read[0].kernel == "7.3.4", "one, with its kernel")?;
+    check(read[0].script == script && read[0].real == real, &format!("{read:?}"))?;
+    check(recording::parse("a x=1").is_err(), "a step belongs to a script")
+}
+
+/// The simulation answers as the real driver did when the kept recordings were made.
+fn recordings_hold(model: &dyn Model) -> Outcome {
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diff/corpus").join(model.name());
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "recording"));
+    files.sort();
+    for file in files {
+        for recorded in recording::read(&file)? {
+            let comparison = session::against(model, &recorded)?;
+            if let Some(mismatch) = comparison.mismatch {
+                return Err(format!("{}: {}: {mismatch:?}", file.display(), recorded.script.name).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All of them.
@@ -116,11 +148,13 @@ pub(crate) fn trials(models: &'static [&'static dyn Model]) -> Vec<Trial> {
         Trial::test("frame/text_and_steps", text_and_steps),
         Trial::test("frame/shrinker", shrinker),
         Trial::test("frame/judgement", judgement),
+        Trial::test("frame/recordings_are_text", recordings_are_text),
     ];
     for &model in models {
         let name = model.name();
         trials.push(Trial::test(format!("{name}/simulation_repeats"), move || simulation_repeats(model)));
         trials.push(Trial::test(format!("{name}/worker_ends"), move || worker_ends(model)));
+        trials.push(Trial::test(format!("{name}/recordings_hold"), move || recordings_hold(model)));
     }
     trials
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::step::Step;
-use super::{Model, Side, script};
+use super::{LIKE, Model, Side, script};
 
 /// Longest time for one step, far above what any takes: a hang guard.
 const LONGEST_STEP: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const BAD: &str = "!bad step: ";
 
 /// What one side answered: one line for each step that was done. Fewer than there are steps if the worker died or hung, and
 /// then the last line says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Transcript {
     pub(crate) answers: Vec<String>,
     /// The script has a step that cannot be understood.
@@ -33,8 +33,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts a worker on its script.
-    pub(crate) fn start(model: &dyn Model, side: Side, steps: &[Step]) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        model: &dyn Model,
+        side: Side,
+        steps: &[Step],
+        kernel: &str,
+    ) -> std::io::Result<Self> {
         let mut child = Command::new("/proc/self/exe")
+            .env(LIKE, kernel)
             .args(["worker", "--driver", model.name(), "--side", &side.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -113,8 +119,13 @@ fn where_it_is(pid: u32) -> String {
 }
 
 /// The answers of one side to a script.
-pub(crate) fn transcript(model: &dyn Model, side: Side, steps: &[Step]) -> std::io::Result<Transcript> {
-    Worker::start(model, side, steps)?.finish()
+pub(crate) fn transcript(
+    model: &dyn Model,
+    side: Side,
+    steps: &[Step],
+    kernel: &str,
+) -> std::io::Result<Transcript> {
+    Worker::start(model, side, steps, kernel)?.finish()
 }
 
 /// The worker's life: the script comes on standard input, the answers go to standard output.

@@ -14,6 +14,8 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) const ARENA: u64 = 0x1000_0000_0000;
 /// Pages of the arena: four blocks of 2 MiB.
 pub(crate) const PAGES: u64 = 2048;
+/// Pages of 2 MiB.
+pub(crate) const HUGE: u64 = 512;
 /// First control page.
 pub(crate) const CONTROL: u64 = 3072;
 const CONTROL_PAGES: u64 = 16;
@@ -126,6 +128,16 @@ pub(crate) fn runs<T: PartialEq>(items: impl Iterator<Item = T>, show: impl Fn(&
     }
     flush(&current);
     if text.is_empty() { "nothing".to_owned() } else { text }
+}
+
+/// One word for each item of a text that [`runs`] made.
+pub(crate) fn expand(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for run in text.split_whitespace() {
+        let (word, count) = run.split_once('*').unwrap_or((run, "1"));
+        words.extend(std::iter::repeat_n(word.to_owned(), count.parse().unwrap_or(1)));
+    }
+    words
 }
 
 /// What page `page` holds when `value` was written to it: pages are told apart, so that swapped ones are noticed.

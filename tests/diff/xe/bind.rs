@@ -1,5 +1,6 @@
 //! VMs, binds and advice.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU32;
 
 use drm_pagemap::uapi::xe::*;
@@ -173,17 +174,15 @@ impl Open {
     }
 
     fn file_number(&self, step: &Step) -> Result<i32, BadStep> {
-        use std::os::fd::AsRawFd;
-        let of = |channel: &drm_pagemap::channel::Channel| {
-            channel.descriptor().map_or(-1, |descriptor| descriptor.as_raw_fd())
-        };
+        let number =
+            |descriptor: Option<BorrowedFd<'_>>| descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd());
         Ok(match step.text("fd").unwrap_or("default") {
             "default" => 0,
             "system" => -1,
             "minus2" => -2,
-            "own" => of(&self.channel),
-            "second" => of(&self.second),
-            // Standard input: open, and no device.
+            "own" => number(self.channel.descriptor()),
+            "second" => number(self.second.as_ref().map(AsFd::as_fd)),
+            // Standard error: open, and no device.
             "other" => 2,
             "closed" => 1000,
             other => return Err(BadStep(format!("fd={other} means nothing"))),
@@ -192,15 +191,14 @@ impl Open {
 
     /// The name of a file number that attributes tell.
     pub(super) fn file_name(&self, number: i32) -> String {
-        use std::os::fd::AsRawFd;
-        let is = |channel: &drm_pagemap::channel::Channel| {
-            channel.descriptor().is_some_and(|descriptor| descriptor.as_raw_fd() == number)
+        let is = |descriptor: Option<BorrowedFd<'_>>| {
+            descriptor.is_some_and(|descriptor| descriptor.as_raw_fd() == number)
         };
         match number {
             0 => "default".to_owned(),
             -1 => "system".to_owned(),
-            _ if is(&self.channel) => "own".to_owned(),
-            _ if is(&self.second) => "second".to_owned(),
+            _ if is(self.channel.descriptor()) => "own".to_owned(),
+            _ if is(self.second.as_ref().map(AsFd::as_fd)) => "second".to_owned(),
             number => number.to_string(),
         }
     }

@@ -42,7 +42,8 @@ impl Open {
         Ok(told(self.call(&mut arg)))
     }
 
-    /// `bo-word bo= page= v=`: the first word of a page of an object, written first if `v` is given.
+    /// `bo-word bo= page= v=`: the first word of a page of an object, written first if `v` is given. `skip=` leaves pages out of the
+    /// mapping.
     pub(super) fn bo_word(&mut self, step: &Step) -> Result<String, BadStep> {
         let rubbish = rubbish(step)?;
         let mut arg = GemMmapOffset {
@@ -55,8 +56,9 @@ impl Open {
         if let Err(errno) = self.call(&mut arg) {
             return Ok(errno);
         }
-        let at = arg.offset + step.number("page", 0)? * PAGE;
-        let mapping = match self.channel.map("mmap", at, PAGE as usize) {
+        let page = step.number("page", 0)?;
+        let at = arg.offset.wrapping_add(step.number("skip", 0)? * PAGE);
+        let mapping = match self.channel.map("mmap", at, ((page + 1) * PAGE) as usize) {
             Ok(mapping) => mapping,
             Err(error) => {
                 return Ok(format!("mmap: {}", error.errno().map_or_else(String::new, |e| e.to_string())));
@@ -64,7 +66,8 @@ impl Open {
         };
         // SAFETY: the first word of a page that is mapped for reading and writing as long as `mapping` is; whoever else writes to
         // it, GPU or another mapping, does so atomically as far as this test can tell.
-        let word = unsafe { AtomicU64::from_ptr(mapping.as_ptr().as_ptr().cast()) };
+        let word =
+            unsafe { AtomicU64::from_ptr(mapping.as_ptr().as_ptr().add((page * PAGE) as usize).cast()) };
         if step.text("v").is_some() {
             store(word, step.number("v", 0)?);
         }

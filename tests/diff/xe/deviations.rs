@@ -1,5 +1,73 @@
 //! Where the simulated xe is knowingly different from the real driver, and why it stays so.
+//!
+//! Some differences scripts keep clear of instead, because everything behind them would differ (see the generator):
+//!
+//! * `mprotect` of memory that the GPU has mapped or holds. The kernel tells drivers, and `userfaultfd` tells nobody: the simulation
+//!   goes on using what it had mapped, and a touch brings back a whole block where the kernel stops at the edge of the mapping.
+//! * `mremap` to a place beside other memory. The kernel keeps moved memory a mapping of its own, and does not show where it ends.
 
-use crate::frame::Deviation;
+use super::generate::USER_POINTERS;
+use crate::frame::{Deviation, Mismatch, Step, Then};
+use crate::memory::{HUGE, expand};
 
-pub(super) const KNOWN: &[Deviation] = &[];
+pub(super) const KNOWN: &[Deviation] = &[
+    Deviation {
+        name: "mremap of memory in pieces",
+        why: "what the simulation watches or holds is cut out of its mapping, and the kernel moves one mapping at a time",
+        is: |mismatch, _| {
+            mismatch.step.verb == "remap" && mismatch.real == "ok" && mismatch.sim.starts_with("EFAULT")
+        },
+        then: Then::Stop,
+    },
+    Deviation {
+        name: "a touch beside a hole that was filled again",
+        why: "the kernel brings back all of a block that lies in one mapping, and new memory may have closed the hole in it; the \
+              simulation is not told of new memory",
+        is: filled_hole,
+        then: Then::Stop,
+    },
+    Deviation {
+        name: "a user pointer to memory in VRAM",
+        why: "a bug of Linux 7.3: of a huge page in VRAM it maps the beginning, whatever the user pointer's place in it, so that the \
+              GPU writes to other pages of the process; the simulation writes where it should",
+        is: misplaced_user_pointer,
+        then: Then::Stop,
+    },
+];
+
+/// Words that the GPU wrote through a user pointer, which are found at different places.
+fn misplaced_user_pointer(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let through_pointer = |text: &str| {
+        text.split_whitespace().any(|run| {
+            let page =
+                run.split_once('@').and_then(|(_, at)| at.split(['*', '+']).next()?.parse::<u64>().ok());
+            page.is_some_and(|page| page >= USER_POINTERS)
+        })
+    };
+    mismatch.step.verb == "read"
+        && steps.iter().any(|step| step.text("op") == Some("userptr"))
+        && (through_pointer(&mismatch.real) || through_pointer(&mismatch.sim))
+}
+
+/// Pages that came back on the real side only, all of them in blocks that a later mapping was put into.
+fn filled_hole(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    if mismatch.step.verb != "where" {
+        return false;
+    }
+    let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
+    let was_used = |step: &Step| step.verb == "gpu" || step.text("op") == Some("prefetch");
+    let Some(first_use) = steps.iter().position(was_used) else { return false };
+    let filled = |block: u64| {
+        steps[first_use..].iter().filter(|step| step.verb == "map").any(|step| {
+            let (at, pages) = (step.number("at", 0).unwrap_or(0), step.number("pages", 1).unwrap_or(1));
+            at < (block + 1) * HUGE && at + pages > block * HUGE && pages < HUGE
+        })
+    };
+    real.len() == sim.len()
+        && real
+            .iter()
+            .zip(&sim)
+            .zip(0..)
+            .filter(|((real, sim), _)| real != sim)
+            .all(|((real, sim), page)| real == "system" && sim == "device" && filled(page / HUGE))
+}

@@ -5,15 +5,16 @@
 
 use super::mistakes::MISTAKES;
 use crate::frame::{Random, Step};
-use crate::memory::{CONTROL, PAGES};
+use crate::memory::{CONTROL, HUGE, PAGES};
 
 /// Pages of the window that the usual mirror has: the arena and what lies behind it.
 const WINDOW: u64 = 4096;
 /// GPU addresses, as pages, where nothing of the CPU is.
 const FOREIGN: u64 = 8192;
-/// Pages of 64 KiB and 2 MiB.
+/// Where scripts map user pointers, behind the objects.
+pub(super) const USER_POINTERS: u64 = FOREIGN + 64;
+/// Pages of 64 KiB.
 const LARGE: u64 = 16;
-const HUGE: u64 = 512;
 
 /// What the script has done so far, roughly.
 struct Story {
@@ -103,10 +104,10 @@ impl Story {
     }
 
     fn prologue(&mut self) {
+        self.tell(Step::new("vm"));
         if self.random.chance(1, 12) {
             self.vm();
         }
-        self.tell(Step::new("vm"));
         for _ in 0..self.random.below(4) {
             self.map();
         }
@@ -196,23 +197,36 @@ impl Story {
         }
     }
 
+    /// Moves memory that the driver may hold. Whole blocks of fresh memory: the kernel does not merge moved memory with what lies
+    /// beside it, and does not move what is several mappings to it, neither of which the simulation can see.
     fn remap(&mut self) {
-        let (at, pages) = self.mapped_place();
-        let to = self.random.below(PAGES - pages + 1);
-        // Overlapping is refused by the kernel, which is no concern of a GPU driver.
-        if at < to + pages && to < at + pages {
+        let (from, to) = (self.random.below(4), self.random.below(4));
+        if from == to {
             return;
         }
-        self.tell(Self::at(Step::new("remap"), (at, pages)).with("to", to));
-        self.mapped[at as usize..(at + pages) as usize].fill(false);
-        self.mapped[to as usize..(to + pages) as usize].fill(true);
-        self.places.push((to, pages));
+        let (from, to) = ((HUGE * from, HUGE), HUGE * to);
+        self.map_at(from.0, from.1, "anon", "rw");
+        if self.random.chance(1, 2) {
+            let value = self.fresh_value();
+            self.tell(Self::at(Step::new("write"), from).with("v", value));
+        }
+        if self.random.chance(2, 3) {
+            let step = Self::at(Step::new("bind").with("op", "prefetch"), from);
+            let region = self.random.below(2);
+            self.tell(step.with_unless(0, "region", region));
+        }
+        self.tell(Self::at(Step::new("remap"), from).with_unless(0, "to", to));
+        self.mapped[from.0 as usize..(from.0 + HUGE) as usize].fill(false);
+        self.mapped[to as usize..(to + HUGE) as usize].fill(true);
+        self.places.push((to, HUGE));
         self.tell(Step::new("where"));
     }
 
     fn protect(&mut self) {
+        // Fresh memory, which no range of the driver's goes beyond: where one does, the driver's fault handler tries for ever.
         let place = self.mapped_place();
-        let prot = *self.random.pick(&["r", "r", "none", "rw", "rw"]);
+        self.map_at(place.0, place.1, "anon", "rw");
+        let prot = *self.random.pick(&["r", "r", "none", "rw"]);
         self.tell(Self::at(Step::new("protect"), place).with_unless("rw", "prot", prot));
     }
 
@@ -387,8 +401,12 @@ impl Story {
     }
 
     fn userptr(&mut self) {
-        let (from, pages) = self.mapped_place();
-        let at = FOREIGN + 64 + self.random.below(64);
+        // Memory that stays out of VRAM: Linux 7.3 gets the addresses of huge pages in VRAM wrong here, and writes elsewhere.
+        let (from, pages) = self.place();
+        if self.random.chance(7, 8) {
+            self.map_at(from, pages, "shared", "rw");
+        }
+        let at = USER_POINTERS + self.random.below(64);
         let step = Self::at(Step::new("bind").with("op", "userptr"), (at, pages)).with("from", from);
         let step = if self.random.chance(1, 2) { step.with("flags", "immediate") } else { step };
         let step = self.fenced(step);
@@ -442,7 +460,6 @@ impl Story {
         let flags = *self.random.pick(&[
             "lr+fault",
             "lr+fault+noover",
-            "lr+fault+scratch",
             "lr",
             "0",
             "scratch",

@@ -187,6 +187,7 @@ pub(super) const MISTAKES: &[Mistakes] = &[
             ("ext", EXTENSIONS),
             ("reserved", RESERVED),
             ("page", &["600"]),
+            ("skip", &["1"]),
         ],
     ),
 ];

@@ -101,8 +101,10 @@ impl Open {
             .iter()
             .map(|fault| {
                 let at = page_of(fault.address);
-                let VmFault { address_precision, access_type, fault_type, fault_level, .. } = fault;
-                format!("{at}/{address_precision}/a{access_type}/t{fault_type}/l{fault_level}")
+                // The level is that of the page table at which the hardware found nothing: how full the tables around an address
+                // are, which is the hardware's and its driver's own affair.
+                let VmFault { address_precision, access_type, fault_type, .. } = fault;
+                format!("{at}/{address_precision}/a{access_type}/t{fault_type}")
             })
             .collect();
         Ok(format!("size={} {}", size.size, shown.join(" ")))

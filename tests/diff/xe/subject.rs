@@ -1,5 +1,7 @@
 //! One open device of one side, and what the steps do to it.
 
+use std::os::fd::OwnedFd;
+
 use drm_pagemap::channel::{Channel, Retry};
 use drm_pagemap::uapi::IoctlArg;
 use drm_pagemap::uapi::xe::VmBindOp;
@@ -11,7 +13,7 @@ use crate::memory::Arena;
 pub(super) struct Open {
     pub(super) channel: Channel,
     /// Another descriptor of the same open file.
-    pub(super) second: Channel,
+    pub(super) second: Option<OwnedFd>,
     pub(super) arena: Arena,
     /// Bind operations that wait for the step `binds`.
     pub(super) ops: Vec<VmBindOp>,
@@ -21,7 +23,10 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(channel: Channel) -> Result<Self, String> {
-        let second = channel.try_clone().map_err(|error| error.to_string())?;
+        // What the kernel makes huge pages of, and when, is its own affair.
+        let _ = rustix::thread::disable_transparent_huge_pages(true);
+        let second = channel.descriptor().map(|descriptor| descriptor.try_clone_to_owned()).transpose();
+        let second = second.map_err(|error| error.to_string())?;
         Ok(Self { channel, second, arena: Arena::new()?, ops: Vec::new(), fence: 0 })
     }
 

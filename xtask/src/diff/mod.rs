@@ -24,7 +24,7 @@ answers step by step, and cuts what differs down to a short script. Needs `cargo
   --steps M             about how many steps each script has (default: 30)
   --corpus              the fixed corpus: its seeds, and the saved scripts of former mismatches
   --script FILE         one saved script; may be repeated
-  --verbose             show every answer of the real driver
+  --record FILE         keep the real driver's answers, for `cargo test --test diff -- replay`
   --tries N             runs that the search for a shorter script may take (default: 300)
   --timeout S           for the whole run (default: 3600)
   --release             build with optimizations
@@ -46,7 +46,19 @@ struct Driver {
 }
 
 const DRIVERS: &[Driver] = &[
-    Driver { name: "xe", vendor: Vendor::Intel, expected_log: &["Engine memory CAT error"] },
+    Driver {
+        name: "xe",
+        vendor: Vendor::Intel,
+        expected_log: &[
+            // A fault that cannot be served ends a queue.
+            "Engine memory CAT error",
+            // An atomic on memory that cannot go to VRAM.
+            "VRAM allocation failed, retry count exceeded",
+            "Get pages failed, retry count exceeded",
+            // Of 7.3: automatic reset warns when it merges a mapping whose attributes are not the default ones.
+            "at xe_vm_alloc_vma+",
+        ],
+    },
     Driver { name: "kfd", vendor: Vendor::Amd, expected_log: &[] },
 ];
 
@@ -56,6 +68,7 @@ struct Options {
     conditions: Conditions,
     scripts: Vec<PathBuf>,
     corpus: bool,
+    record: Option<PathBuf>,
     /// For the program in the guest, as they are.
     words: Vec<String>,
 }
@@ -82,13 +95,16 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
         spec.files.push(GuestFile { host: script, guest });
     }
     add_program(&mut spec, &workspace, &Wanted { program: PROGRAM.into(), args }, &options.conditions)?;
-    let mut under_way = Vec::new();
+    let mut results = Vec::new();
     let mut report = boot(&tools, &spec, &mut |message| match message {
         Message::Stdout(_, bytes) => show(&mut std::io::stdout(), bytes),
         Message::Stderr(_, bytes) => show(&mut std::io::stderr(), bytes),
-        Message::Results(_, bytes) => under_way.extend_from_slice(bytes),
+        Message::Results(_, bytes) => results.extend_from_slice(bytes),
         _ => {}
     })?;
+    if let Some(path) = &options.record {
+        fs::write(path, &results).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let mut code = match report.programs.first() {
         Some(End::Exited(code)) => *code,
         end => {
@@ -99,7 +115,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
     };
     if !report.is_sound() {
         eprint!("{}", describe_trouble(&report));
-        eprintln!("diff: the last script was {}", last_line(&under_way));
+        eprintln!("diff: the last script was {}", last_script(&results));
         code = 1;
     }
     Ok(if code > 2 { 1 } else { code })
@@ -113,6 +129,7 @@ fn parse(parser: &mut Parser) -> Result<Option<Options>> {
         conditions: Conditions { timeout: Duration::from_secs(3600), ..Conditions::default() },
         scripts: Vec::new(),
         corpus: false,
+        record: None,
         words: Vec::new(),
     };
     let (mut seed, mut seeds) = ("1".to_owned(), None);
@@ -127,7 +144,10 @@ fn parse(parser: &mut Parser) -> Result<Option<Options>> {
                 options.words.extend([name, text(parser)?]);
             }
             Long("corpus") => options.corpus = true,
-            Long("verbose") => options.words.push("--verbose".into()),
+            Long("record") => {
+                options.record = Some(text(parser)?.into());
+                options.words.push("--record".into());
+            }
             Long("script") => options.scripts.push(text(parser)?.into()),
             Long("timeout") => options.conditions.timeout = seconds(parser)?,
             Long("release") => options.conditions.release = true,
@@ -176,9 +196,10 @@ fn show(to: &mut dyn Write, bytes: &[u8]) {
     let _ = to.write_all(bytes).and_then(|()| to.flush());
 }
 
-fn last_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.lines().last().unwrap_or("none").to_owned()
+/// The script that was under way last, by the lines that say which one begins.
+fn last_script(results: &[u8]) -> String {
+    let text = String::from_utf8_lossy(results);
+    text.lines().rev().find_map(|line| line.strip_prefix("# ")).unwrap_or("none").to_owned()
 }
 
 #[cfg(test)]

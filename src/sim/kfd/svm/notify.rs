@@ -15,6 +15,8 @@ impl State {
         if self.ranges.is_empty() {
             return;
         }
+        // Asked for its answer alone: when it is there, the engine has taken note of all that the process did until now.
+        kfd.memory.touches();
         for change in kfd.memory.changes() {
             match change {
                 Change::Unmapped(pages) => self.unmapped_by_cpu(kfd, pages),

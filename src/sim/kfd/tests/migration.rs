@@ -294,11 +294,20 @@ impl Raw {
         Self(PageRange::new(start, pages * page_size()).unwrap())
     }
 
+    /// Far from where the kernel puts anything by itself, so that holes stay holes.
+    pub(super) fn far(pages: u64) -> Self {
+        const FAR: u64 = 0x1100_0000_0000;
+        let flags = rustix::mm::MapFlags::PRIVATE | rustix::mm::MapFlags::FIXED_NOREPLACE;
+        // SAFETY: nothing that is mapped is replaced.
+        let start = unsafe { map(FAR as *mut _, pages * page_size(), flags) };
+        Self(PageRange::new(start, pages * page_size()).unwrap())
+    }
+
     pub(super) fn part(&self, start: u64, end: u64) -> PageRange {
         PageRange::new(self.0.start() + start * page_size(), (end - start) * page_size()).unwrap()
     }
 
-    fn unmap(&self, start: u64, end: u64) {
+    pub(super) fn unmap(&self, start: u64, end: u64) {
         let part = self.part(start, end);
         // SAFETY: the mapping is the test's own and nothing refers to it.
         unsafe { rustix::mm::munmap(part.start() as *mut _, part.len() as usize) }.unwrap();

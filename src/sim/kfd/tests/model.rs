@@ -14,6 +14,7 @@ enum Step {
     Set { start: u64, end: u64, attrs: Vec<(u32, u32)>, race: bool },
     Get { start: u64, end: u64 },
     MapOver { start: u64, end: u64 },
+    Unmap { start: u64, end: u64 },
     Discard { start: u64, end: u64 },
     Touch { page: u64, value: u8 },
     Xnack(bool),
@@ -49,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|((start, end), attrs, race)| Step::Set { start, end, attrs, race }),
         3 => part().prop_map(|(start, end)| Step::Get { start, end }),
         1 => part().prop_map(|(start, end)| Step::MapOver { start, end }),
+        1 => part().prop_map(|(start, end)| Step::Unmap { start, end }),
         1 => part().prop_map(|(start, end)| Step::Discard { start, end }),
         2 => (0..PAGES, any::<u8>()).prop_map(|(page, value)| Step::Touch { page, value }),
         1 => any::<bool>().prop_map(Step::Xnack),
@@ -112,6 +114,7 @@ struct World {
     memory: Raw,
     pages: Vec<Option<Page>>,
     bytes: Vec<u8>,
+    mapped: Vec<bool>,
     xnack: bool,
 }
 
@@ -121,7 +124,8 @@ impl World {
         let mut config = KfdConfig::with_gpus(vec![GpuConfig::mi200(GPU, 64 << 20), second]);
         config.gpus.iter_mut().for_each(|gpu| gpu.hive_id = hive);
         let (pages, bytes) = (vec![None; PAGES as usize], vec![0; PAGES as usize]);
-        Self { bench: Bench::with(config), memory: Raw::new(PAGES), pages, bytes, xnack: false }
+        let mapped = vec![true; PAGES as usize];
+        Self { bench: Bench::with(config), memory: Raw::far(PAGES), pages, bytes, mapped, xnack: false }
     }
 
     fn byte(&self, page: u64) -> *mut u8 {
@@ -134,6 +138,10 @@ impl World {
                 self.bench.kfd.faults().mapping_races(u32::from(race));
                 let result = self.bench.set(self.memory.part(start, end), attrs);
                 self.bench.kfd.faults().mapping_races(0);
+                if !self.is_mapped(start, end) {
+                    assert_eq!(result, Err(Errno::EFAULT), "nothing is set where a part is a hole");
+                    return;
+                }
                 assert!(result == Ok(()) || (race && result == Err(Errno::EAGAIN)), "{result:?}");
                 for page in &mut self.pages[start as usize..end as usize] {
                     let page = page.get_or_insert(Page::new(self.xnack));
@@ -145,7 +153,16 @@ impl World {
                 self.memory.map_again(start, end);
                 self.pages[start as usize..end as usize].fill(None);
                 self.bytes[start as usize..end as usize].fill(0);
+                self.mapped[start as usize..end as usize].fill(true);
             }
+            Step::Unmap { start, end } => {
+                self.memory.unmap(start, end);
+                self.pages[start as usize..end as usize].fill(None);
+                self.bytes[start as usize..end as usize].fill(0);
+                self.mapped[start as usize..end as usize].fill(false);
+            }
+            Step::Discard { start, end } if !self.is_mapped(start, end) => {}
+            Step::Touch { page, .. } if !self.is_mapped(page, page + 1) => {}
             Step::Discard { start, end } => {
                 let part = self.memory.part(start, end);
                 let advice = rustix::mm::Advice::LinuxDontNeed;
@@ -165,6 +182,10 @@ impl World {
         }
     }
 
+    fn is_mapped(&self, start: u64, end: u64) -> bool {
+        self.mapped[start as usize..end as usize].iter().all(|mapped| *mapped)
+    }
+
     fn check(&self, start: u64, end: u64) {
         let asked = [
             (PREFERRED, 0),
@@ -175,7 +196,12 @@ impl World {
             (CLR_FLAGS, 0),
             (GRANULARITY, 0),
         ];
-        let answer = self.bench.get(self.memory.part(start, end), &asked).unwrap();
+        let answer = self.bench.get(self.memory.part(start, end), &asked);
+        if !self.is_mapped(start, end) {
+            assert_eq!(answer, Err(Errno::EFAULT), "{start}..{end}");
+            return;
+        }
+        let answer = answer.unwrap();
         assert_eq!(answer, expected(&self.pages[start as usize..end as usize], self.xnack), "{start}..{end}");
     }
 
@@ -200,7 +226,12 @@ impl World {
     }
 
     /// Moves everything to a GPU and back, and looks at every byte.
-    fn finish(&self) {
+    fn finish(&mut self) {
+        for page in 0..PAGES {
+            if !self.is_mapped(page, page + 1) {
+                self.run(&Step::MapOver { start: page, end: page + 1 });
+            }
+        }
         let all = self.memory.0;
         let in_vram = || self.bench.kfd.shared.memory.in_vram(all).iter().map(PageRange::pages).sum::<u64>();
         let alone = [(NO_ACCESS, OTHER), (ACCESS, GPU), (PREFETCH, 0)];
@@ -223,12 +254,18 @@ impl World {
     }
 }
 
+/// A few, unless `DRM_PAGEMAP_MODEL_CASES` asks for more.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var("DRM_PAGEMAP_MODEL_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(32))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(cases())]
 
     #[test]
     fn answers_as_a_list_of_pages_would(
-        steps in proptest::collection::vec(step(), 1..40),
+        steps in proptest::collection::vec(step(), 1..60),
         hive in prop_oneof![Just(0u64), Just(7)],
     ) {
         let mut world = World::new(hive);

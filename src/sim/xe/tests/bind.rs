@@ -62,7 +62,9 @@ fn each_check_of_an_operation() {
     let bo = Bo::create(&bench.device, 16 * PAGE, BoOptions::new()).unwrap();
     let map = VmBindOp { flags: 0, obj: bo.handle(), ..MIRROR };
     let unmap = VmBindOp { op: DRM_XE_VM_BIND_OP_UNMAP, flags: 0, ..MIRROR };
-    let userptr = VmBindOp { op: DRM_XE_VM_BIND_OP_MAP_USERPTR, flags: 0, ..MIRROR };
+    let buffer = memory(M2);
+    let from = buffer.range().start();
+    let userptr = VmBindOp { op: DRM_XE_VM_BIND_OP_MAP_USERPTR, flags: 0, obj_offset: from, ..MIRROR };
     let prefetch = VmBindOp { op: DRM_XE_VM_BIND_OP_PREFETCH, flags: 0, ..MIRROR };
     let null = VmBindOp { flags: DRM_XE_VM_BIND_FLAG_NULL, ..MIRROR };
     let unmap_all =
@@ -289,22 +291,26 @@ fn a_vector_is_all_or_nothing() {
 #[test]
 fn a_mirror_operation_lets_later_ones_of_its_call_unmap_what_is_used() {
     let bench = Bench::new(Platform::Battlemage);
-    let vm = bench.mirrored();
+    let vm = bench.vm();
     let buffer = memory(M2);
+    vm.mirror(buffer.range()).unwrap();
     vm.prefetch(buffer.range(), PrefetchTarget::System).unwrap();
-    let ops = [
-        VmBindOp { addr: 0, range: PAGE, ..MIRROR },
-        VmBindOp { addr: buffer.range().start(), range: M2, op: DRM_XE_VM_BIND_OP_UNMAP, flags: 0, ..MIRROR },
-    ];
-    let mut arg = VmBind {
-        vm_id: vm.id(),
-        num_binds: 2,
-        binds: VmBindOps::vector(ops.as_ptr() as u64),
-        ..Default::default()
+    let ask = |range| {
+        let ops = [
+            VmBindOp { addr: 0, range: PAGE, ..MIRROR },
+            VmBindOp { addr: buffer.range().start(), range, op: DRM_XE_VM_BIND_OP_UNMAP, flags: 0, ..MIRROR },
+        ];
+        let mut arg = VmBind {
+            vm_id: vm.id(),
+            num_binds: 2,
+            binds: VmBindOps::vector(ops.as_ptr() as u64),
+            ..Default::default()
+        };
+        raw(bench.device.channel(), &mut arg)
     };
-    assert_eq!(raw(bench.device.channel(), &mut arg), Ok(()));
-    let whole = layout(&vm);
-    assert_eq!(whole[0].1, buffer.range().start() / PAGE, "the buffer's addresses are a hole now");
+    assert_eq!(ask(PAGE), Err(Errno::EBUSY), "but never a part of a mirror");
+    assert_eq!(ask(M2), Ok(()));
+    assert_eq!(layout(&vm).len(), 1, "the buffer's addresses are a hole now");
 }
 
 #[test]

@@ -33,7 +33,22 @@ impl Personal {
 
     fn new(mut words: Vec<(String, &'static str)>) -> Self {
         // Names that every machine has tell nothing, and taking them out would spoil the text.
-        let common = ["root", "localhost", "(none)", "/", "/root", "user", "linux", "debian"];
+        let common = [
+            "root",
+            "localhost",
+            "(none)",
+            "/",
+            "/root",
+            "user",
+            "linux",
+            "debian",
+            "vm",
+            "host",
+            "gpu",
+            "amd",
+            "intel",
+            "kernel",
+        ];
         words.retain(|(word, _)| word.len() >= 2 && !common.contains(&word.as_str()));
         words.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
         words.dedup_by(|a, b| a.0 == b.0);
@@ -114,14 +129,15 @@ mod tests {
             ("/home/ada".into(), "(home)"),
             ("engine9".into(), "(host)"),
             ("root".into(), "(user)"),
+            ("vm".into(), "(host)"),
             (String::new(), "(host)"),
         ]);
         let text = "ada on engine9 ran /home/ada/drm; the adapter of canada, root port 0000:03:00.0, 6.18.44, \
-                    10.1.2.3 and 52:54:00:12:34:56, 3f2b0a4c-1234-4321-abcd-0123456789ab; [0x7f00, 0x8f00)";
+                    vm.swappiness, 10.1.2.3 and 52:54:00:12:34:56, 3f2b0a4c-1234-4321-abcd-0123456789ab; [0x7f00, 0x8f00)";
         assert_eq!(
             personal.remove_from(text),
             "(user) on (host) ran (home)/drm; the adapter of canada, root port 0000:03:00.0, 6.18.44, \
-             (address) and (address), (identifier); [0x7f00, 0x8f00)"
+             vm.swappiness, (address) and (address), (identifier); [0x7f00, 0x8f00)"
         );
     }
 

@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
         run: shared_atomics,
     },
     Test { name: "gpu_access/sees_what_the_cpu_wrote_last", needs: &[Need::Vram], run: sees_the_latest },
-    Test { name: "gpu_access/memory_that_was_moved", needs: &[Need::Vram], run: moved_memory },
+    Test { name: "gpu_access/memory_that_was_moved", needs: &[Need::Vram, Need::Xe], run: moved_memory },
 ];
 
 /// A hang guard.
@@ -287,6 +287,7 @@ fn sees_the_latest(context: &Context) -> TestResult {
     Ok(())
 }
 
+/// For xe: on amdgpu (Linux 7.3, without XNACK) the copy engine did not finish a store after the memory was moved away.
 fn moved_memory(context: &Context) -> TestResult {
     use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
     let mirror = context.gpu().mirror()?;

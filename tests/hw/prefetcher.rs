@@ -12,7 +12,7 @@ use drm_pagemap::{Buffer, Device, ErrorKind, Mirror, Prefetcher};
 use crate::gpu_store::store_u32;
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, fill, filled};
-use crate::pressure::count_while;
+use crate::pressure::{count_while, unless_too_busy};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "prefetcher/the_result_is_the_same", needs: &[Need::Vram], run: the_result_is_the_same },
@@ -100,14 +100,8 @@ fn writers_lose_no_update(context: &Context) -> TestResult {
     count_while(&data, || {
         let there = prefetcher.prefetch(&data).to(context.gpu().vram()).submit()?;
         let back = prefetcher.prefetch(&data).to_system().submit()?;
-        for pending in [there, back] {
-            match pending.wait() {
-                // Under fire a driver may give up; what counts is that no update is lost.
-                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain) => {}
-                other => drop(other?),
-            }
-        }
-        Ok(())
+        unless_too_busy(there.wait())?;
+        unless_too_busy(back.wait())
     })
 }
 

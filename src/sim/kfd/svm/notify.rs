@@ -15,8 +15,8 @@ impl State {
         if self.ranges.is_empty() {
             return;
         }
-        // Asking the engine this first: its answer comes after it took note of all that the process did until now.
-        let touches = kfd.memory.touches();
+        // Asked for its answer alone: when it is there, the engine has taken note of all that the process did until now.
+        kfd.memory.touches();
         for change in kfd.memory.changes() {
             match change {
                 Change::Unmapped(pages) => self.unmapped_by_cpu(kfd, pages),
@@ -24,6 +24,7 @@ impl State {
                 Change::Anything => self.expect_anything(kfd),
             }
         }
+        let touches = kfd.memory.touches();
         if std::mem::replace(&mut self.touches, touches) != touches {
             self.note_touches(kfd);
         }

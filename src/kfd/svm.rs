@@ -46,14 +46,15 @@ impl Process {
         if !self.is_ready() {
             return self.set_first(range, attributes);
         }
-        if range.is_empty() || attributes.is_empty() {
+        if range.is_empty() {
             return Ok(());
+        }
+        // None, or more than a few, in one comparison.
+        if attributes.len().wrapping_sub(1) >= FEW {
+            return self.set_many(range, attributes);
         }
         if range.start() == 0 {
             return Err(starts_at_zero(range));
-        }
-        if attributes.len() > FEW {
-            return self.set_many(range, attributes);
         }
         self.set(range, attributes, &mut [0; abi::svm_words(FEW)])
     }
@@ -67,6 +68,12 @@ impl Process {
 
     #[inline(never)]
     fn set_many(&self, range: PageRange, attributes: &[SvmAttribute]) -> Result<()> {
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        if range.start() == 0 {
+            return Err(starts_at_zero(range));
+        }
         if attributes.len() > INLINE {
             return self.set(range, attributes, &mut words_on_heap(attributes.len(), range)?);
         }

@@ -22,8 +22,8 @@ use crate::placement::{assert_intact, device_bytes, filled};
 
 pub(crate) const TESTS: &[Test] = &[
     Test { name: "xe/advice_is_reported_where_it_was_given", needs: &[Need::Xe], run: advice },
-    Test { name: "xe/pat_indices", needs: &[Need::Xe], run: pat_indices },
-    Test { name: "xe/failed_accesses_are_told", needs: &[Need::Xe], run: failed_accesses },
+    Test { name: "xe/pat_indices", needs: &[Need::Xe, Need::Vram], run: pat_indices },
+    Test { name: "xe/failed_accesses_are_told", needs: &[Need::Xe, Need::Vram], run: failed_accesses },
     Test { name: "xe/many_binds", needs: &[Need::Xe], run: many_binds },
     Test { name: "xe/many_ranges_are_prefetched", needs: &[Need::Xe, Need::Vram], run: many_ranges },
     Test { name: "xe/prefetch_to_a_peer", needs: &[Need::Xe, Need::TwoGpus], run: peer },

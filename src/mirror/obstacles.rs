@@ -14,7 +14,7 @@ const ASKED: usize = 16;
 /// Used to explain, never to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Obstacles {
-    /// Not even one block of 2 MiB is free.
+    /// No block of 2 MiB is to be had any more.
     pub(super) vram_full: bool,
     /// Bytes of the smallest block that the driver migrates.
     pub(super) smallest_block: u64,

@@ -41,10 +41,10 @@ impl Memory {
         self.hubs[hub.index()].write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops kept translations and waits until no access uses them any more.
+    /// Drops kept translations when no access uses them any more. Not earlier: an access that is under way could keep what it
+    /// found in the tables before they changed.
     pub fn invalidate(&self, hub: HubId, vmids: u16) {
-        self.tlb.invalidate(hub, vmids);
-        self.gate.drain();
+        self.gate.exclusive(|| self.tlb.invalidate(hub, vmids));
     }
 
     /// The memory that a page table entry points to.
@@ -228,6 +228,36 @@ mod tests {
         assert_eq!(mem::read32(&run, run.at(VA)), Ok(1), "kept");
         setup.memory.invalidate(HubId::Mm, 1 << 8);
         assert!(mem::read32(&run, run.at(VA)).is_err());
+    }
+
+    #[test]
+    fn an_access_under_way_keeps_nothing_past_an_invalidation() {
+        let setup = Setup::new();
+        let token = RunToken::new();
+        let run = setup.run(8, &token);
+        let tables = setup.process(8, 0x10_0000);
+        tables.map(VA, Entry::frame(0x9000, true));
+        setup.vram().store32(0x9000, 1).unwrap();
+        setup.vram().store32(0xa000, 2).unwrap();
+        let permit = run.enter().unwrap();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let invalidation = scope.spawn({
+                let memory = &setup.memory;
+                move || {
+                    sender.send(()).unwrap();
+                    memory.invalidate(HubId::Mm, 1 << 8);
+                }
+            });
+            receiver.recv().unwrap();
+            // Time for the mistake this is about; the order is right whenever the invalidation begins.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            run.translate(run.at(VA), Access::Read).unwrap();
+            tables.map(VA, Entry::frame(0xa000, true));
+            drop(permit);
+            invalidation.join().unwrap();
+        });
+        assert_eq!(mem::read32(&run, run.at(VA)), Ok(2));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const ASKED: usize = 16;
 /// Used to explain, never to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Obstacles {
-    /// Not even one block of 2 MiB is free.
+    /// No block of 2 MiB is to be had any more.
     pub(super) vram_full: bool,
     /// Bytes of the smallest block that the driver migrates.
     pub(super) smallest_block: u64,
@@ -55,11 +55,15 @@ fn block(min_page_size: u32) -> u64 {
     if block.is_power_of_two() { block.max(page_size()) } else { page_size() }
 }
 
+/// What amdgpu counts as free when it no longer gives any to ranges: it keeps some for page tables, and the rest is in pieces
+/// (16 MiB of 256 MiB were seen).
+const NEVER_FILLED: u64 = 32 << 20;
+
 /// KFD's figure knows memory objects and promises, not what shared virtual memory takes; amdgpu's own knows all of VRAM.
 fn is_full(gpu: &KfdGpu, there: u64) -> bool {
     gpu.process().available_memory(gpu.id()).is_ok_and(|available| available < SIZE_2M)
         || gpu.node().is_ok_and(|node| node.vram_bytes().saturating_sub(there) < SIZE_2M)
-        || (!gpu.render().is_virtual() && amdgpu_free(gpu).is_some_and(|free| free < SIZE_2M))
+        || (!gpu.render().is_virtual() && amdgpu_free(gpu).is_some_and(|free| free < NEVER_FILLED))
 }
 
 /// Bytes of VRAM that nobody uses, as amdgpu counts them in sysfs.

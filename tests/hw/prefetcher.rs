@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drm_pagemap::prefetcher::Prepare;
 use drm_pagemap::xe::{Vm, VmFlags};
@@ -108,12 +108,19 @@ fn writers_lose_no_update(context: &Context) -> TestResult {
 /// What the process has: descriptors, threads of prefetchers, mappings.
 fn holdings() -> (usize, usize, usize) {
     let entries = |directory| std::fs::read_dir(directory).expect("/proc is mounted").flatten();
-    // A simulated device starts and ends threads of its own.
-    let prefetches = |task: &std::fs::DirEntry| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("drm-prefetch"))
-    };
+    // A thread that was joined is on the kernel's list for a moment yet.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while entries("/proc/self/task").any(|task| is_prefetch_thread(&task)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let threads = entries("/proc/self/task").filter(is_prefetch_thread).count();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted").lines().count();
-    (entries("/proc/self/fd").count(), entries("/proc/self/task").filter(prefetches).count(), maps)
+    (entries("/proc/self/fd").count(), threads, maps)
+}
+
+/// A simulated device starts and ends threads of its own, which do not count.
+fn is_prefetch_thread(task: &std::fs::DirEntry) -> bool {
+    std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("drm-prefetch"))
 }
 
 /// The number that the driver gives to the next VM of the open file: the lowest that is free.

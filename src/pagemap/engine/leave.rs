@@ -62,9 +62,6 @@ impl Engine {
             }
         }
         self.count(region, |c| c.windows_out += 1);
-        // The pages are there: who waits for them need not wait for the rest.
-        let node = &self.table[index];
-        self.uffd.wake(node.start, self.bytes(node.pages));
         self.finish(index);
         Ok(())
     }
@@ -184,6 +181,9 @@ impl Engine {
     }
 
     /// Ends a window none of whose pages is the device's: frees its memory, wakes everybody who waits for its pages.
+    ///
+    /// Wakes them after the registration has ended, not before: a thread that discards what it waited for would be reported
+    /// when there is no window any more, and the next window could take the page in before the kernel drops it.
     pub(super) fn finish(&mut self, index: u32) {
         let node = self.table[index];
         debug_assert!(node.device.is_empty());

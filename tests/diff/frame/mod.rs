@@ -33,6 +33,7 @@
 
 mod arguments;
 mod compare;
+mod mistakes;
 mod random;
 mod recording;
 mod script;
@@ -44,6 +45,7 @@ mod worker;
 
 pub(crate) use arguments::Options;
 pub(crate) use compare::{Deviation, Mismatch, Then};
+pub(crate) use mistakes::Mistakes;
 pub(crate) use random::Random;
 pub(crate) use session::{replay, run};
 pub(crate) use step::{BadStep, Step, number};

@@ -1,7 +1,6 @@
 //! What can be wrong about each call.
 
-/// For a verb: arguments, and values that are wrong for them (or that one would think wrong).
-type Mistakes = (&'static str, &'static [(&'static str, &'static [&'static str])]);
+use crate::frame::Mistakes;
 
 /// Bytes that break the alignment.
 const CROOKED: &[&str] = &["1", "8", "2048"];

@@ -90,12 +90,7 @@ impl Story {
     /// An ioctl, now and then with something wrong about it, and often followed by a look at where the pages are.
     fn call(&mut self, mut step: Step) {
         if self.random.chance(1, 12) {
-            if let Some((_, mistakes)) = MISTAKES.iter().find(|(verb, _)| *verb == step.verb) {
-                let (name, values) = *self.random.pick(mistakes);
-                let value = *self.random.pick(values);
-                step.args.retain(|(own, _)| own != name);
-                step = step.with(name, value);
-            }
+            step = step.with_mistake(MISTAKES, &mut self.random);
         }
         self.tell(step);
         if self.random.chance(1, 2) {

@@ -36,6 +36,7 @@ fn basic_vram(context: &Context) -> TestResult {
 
 fn split_vram_range(context: &Context) -> TestResult {
     let kfd = Kfd::of(context.gpu())?;
+    kfd.sees_what_came_back(context)?;
     let (source, target) = (filled(SIZE_2M as usize)?, Buffer::<u64>::zeroed(SIZE_2M as usize / 8)?);
     let (from, page) = (source.range(), page_size());
     kfd.place(from)?;

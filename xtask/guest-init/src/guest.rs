@@ -87,9 +87,19 @@ pub(crate) fn open_nodes_to_the_render_group() {
     }
 }
 
+/// amdgpu takes down a compute process in a worker, some time after it has ended, and complains when the machine goes first.
+fn wait_for_gone_processes() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let known = || std::fs::read_dir("/sys/class/kfd/kfd/proc").map_or(0, Iterator::count);
+    while known() > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Ends the machine; returns never, for the first process must not end.
 pub(crate) fn power_off() -> ! {
     rustix::fs::sync();
+    wait_for_gone_processes();
     if let Err(error) = rustix::system::reboot(RebootCommand::PowerOff) {
         eprintln!("guest-init: cannot power off: {error}");
     }

@@ -73,6 +73,7 @@ mod tests {
             outcome,
             complaints: complaints.iter().map(|text| (*text).to_owned()).collect(),
             time: Duration::ZERO,
+            output: String::new(),
         }
     }
 

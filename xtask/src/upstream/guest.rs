@@ -4,7 +4,8 @@ use super::outcome::Outcome;
 use super::packages::Packages;
 use super::selection::{Group, Test};
 use crate::lab::{
-    Accel, End, GuestOptions, Kernel, Message, Report, Tools, Vendor, Watch, boot, describe_unknown, spec,
+    Accel, End, GuestFile, GuestOptions, Kernel, Message, Report, Tools, Vendor, Watch, boot, busybox,
+    describe_unknown, spec,
 };
 use anyhow::{Context, Result};
 use guest_init::Program;
@@ -70,6 +71,8 @@ impl Lab<'_> {
         spec.append.push(HUGE_PAGES.into());
         spec.files =
             self.packages.files(&tests.iter().map(|test| test.program.clone()).collect::<BTreeSet<_>>())?;
+        // Some tests give orders to the kernel through a shell.
+        spec.files.push(GuestFile { host: busybox(&self.tools.cache)?, guest: "/bin/sh".into() });
         spec.programs = tests.iter().map(|test| self.program(test)).collect();
         let mut outputs = vec![Vec::new(); tests.len()];
         let mut times = vec![Duration::ZERO; tests.len()];

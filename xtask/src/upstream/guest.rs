@@ -1,6 +1,6 @@
 //! Subtests in guests.
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, SKIPPED};
 use super::packages::Packages;
 use super::selection::{Group, Test};
 use crate::lab::{
@@ -84,7 +84,13 @@ impl Lab<'_> {
             }
             Message::Exited(index, _) | Message::Signaled(index, _) | Message::TimedOut(index, _) => {
                 times[*index as usize] = began.elapsed();
-                eprintln!("upstream: {} ({:.1} s)", tests[*index as usize], began.elapsed().as_secs_f32());
+                let word = match message {
+                    Message::Exited(_, 0) => "passed ",
+                    Message::Exited(_, SKIPPED) => "skipped",
+                    _ => "FAILED ",
+                };
+                let seconds = began.elapsed().as_secs_f32();
+                eprintln!("upstream: {word} {} ({seconds:.1} s)", tests[*index as usize]);
             }
             _ => {}
         })?;

@@ -74,7 +74,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "xe_create", gpus: 1, vram: ENOUGH, usual: &["*"] },
     all("xe_mmap"),
     // Not those that look at caches for minutes, which no virtual GPU has.
-    part("xe_pat", &["userptr-*", "prime-*", "bo-*", "pat-sanity"]),
+    part("xe_pat", &["userptr-*", "prime-*", "bo-*", "pat-s*", "l2-*"]),
     all("xe_copy_basic"),
     all("xe_dma_buf_sync"),
     all("xe_userptr_pressure"),

@@ -177,11 +177,11 @@ fn piece_of(vma: &Vma, within: PageRange) -> Option<Piece> {
         _ => Kind::Shared,
     };
     let range = vma.range().intersection(within)?;
-    Some(Piece { range, kind, readable: vma.is_readable(), writable: vma.is_writable() })
+    let (readable, writable, executable) = (vma.is_readable(), vma.is_writable(), vma.is_executable());
+    Some(Piece { range, kind, readable, writable, executable })
 }
 
 fn continues(last: &Piece, next: &Piece) -> bool {
-    last.range.end() == next.range.start()
-        && last.kind == Kind::Anonymous
-        && (last.kind, last.readable, last.writable) == (next.kind, next.readable, next.writable)
+    let nature = |piece: &Piece| (piece.kind, piece.readable, piece.writable, piece.executable);
+    last.range.end() == next.range.start() && last.kind == Kind::Anonymous && nature(last) == nature(next)
 }

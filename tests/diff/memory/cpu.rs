@@ -19,7 +19,7 @@ fn pages(step: &Step) -> Result<(u64, u64), BadStep> {
 
 fn allowed(step: &Step) -> Result<(bool, bool), BadStep> {
     Ok(match step.text("prot").unwrap_or("rw") {
-        "rw" => (true, true),
+        "rw" | "rwx" => (true, true),
         "r" => (true, false),
         "none" => (false, false),
         other => return Err(BadStep(format!("prot={other} means nothing"))),
@@ -49,7 +49,7 @@ impl Arena {
         }
     }
 
-    /// `map at= pages= kind=anon|shared|private-file|shared-file prot=rw|r|none`: replaces what was there.
+    /// `map at= pages= kind=anon|shared|private-file|shared-file prot=rw|rwx|r|none`: replaces what was there.
     fn map(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
         let (readable, writable) = allowed(step)?;
@@ -57,6 +57,7 @@ impl Arena {
         let mut prot = ProtFlags::empty();
         prot.set(ProtFlags::READ, readable);
         prot.set(ProtFlags::WRITE, writable);
+        prot.set(ProtFlags::EXEC, step.text("prot") == Some("rwx"));
         let (private, shared) =
             (MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE, MapFlags::SHARED | MapFlags::FIXED);
         let anonymous = |flags| {

@@ -34,7 +34,6 @@ pub struct Vma {
     kind: VmaKind,
     readable: bool,
     writable: bool,
-    executable: bool,
 }
 
 impl Vma {
@@ -60,12 +59,6 @@ impl Vma {
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         self.writable
-    }
-
-    /// Whether the process may execute what is in it.
-    #[cfg(feature = "sim")]
-    pub(crate) const fn is_executable(&self) -> bool {
-        self.executable
     }
 
     /// Whether its pages are of the kind that drivers move to VRAM: private, anonymous, readable and writable.
@@ -125,12 +118,11 @@ fn parse_line(line: &[u8]) -> Option<Vma> {
     let (_offset, _device) = (fields.next()?, fields.next()?);
     let inode = fields.next()?;
     let name = fields.next().unwrap_or("").trim_start();
-    let &[read, write, execute, private] = permissions else { return None };
+    let &[read, write, _, private] = permissions else { return None };
     let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
     let range = PageRange::new(start, end.checked_sub(start)?).ok()?;
     let kind = kind_of(private == b'p', inode != "0", name);
-    let (readable, writable, executable) = (read == b'r', write == b'w', execute == b'x');
-    Some(Vma { range, kind, readable, writable, executable })
+    Some(Vma { range, kind, readable: read == b'r', writable: write == b'w' })
 }
 
 fn kind_of(private: bool, has_inode: bool, name: &str) -> VmaKind {

@@ -29,8 +29,6 @@ pub(super) struct Piece {
     pub(super) kind: Kind,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// Means nothing to the driver, but memory that is and memory that is not are two mappings.
-    pub(super) executable: bool,
 }
 
 /// Something that the process did to its own memory.

@@ -35,27 +35,31 @@ fn moves_vram(step: &Step) -> Result<bool, BadStep> {
     Ok(holds && expand(&places(at, pages)).iter().any(|place| place == Place::Device.name()))
 }
 
-/// The pieces of a `map` that leave no mapping with a whole block of 2 MiB, as steps: mappings begin in the middle of blocks, and every
-/// second one is executable, which is nothing to the driver but keeps the kernel from joining them.
+/// The pieces of a `map` that leave no mapping with a whole block of 2 MiB, as steps: mappings begin in the middle of blocks.
 ///
 /// Where a mapping with a whole block is cut inside it, the kernel tells drivers that all of the block changes, because it could be a
 /// huge page (`split_huge_pmd_address`). The simulation hears of what was unmapped, not of what lies around it, and so keeps
 /// mappings that the driver drops to make them anew.
 fn divided(step: &Step) -> Result<Vec<Step>, BadStep> {
     let (at, pages) = (step.number("at", 0)?, step.number("pages", 1)?);
-    if !Arena::holds(at, pages) || step.text("prot").is_some() {
+    if !Arena::holds(at, pages) || pages == 0 {
         return Ok(vec![step.clone()]);
     }
     let mut pieces = Vec::new();
     let mut start = at;
     while start < at + pages {
-        let number = (start + HUGE / 2) / HUGE;
-        let end = (at + pages).min(number * HUGE + HUGE / 2);
-        let prot = if number % 2 == 0 { "rw" } else { "rwx" };
+        let end = (at + pages).min(stretch(start) * HUGE + HUGE / 2);
         let mut piece = step.clone();
         piece.args.retain(|(name, _)| !matches!(name.as_str(), "at" | "pages"));
-        pieces.push(piece.with("at", start).with("pages", end - start).with("prot", prot));
+        // Every second one is accounted for in another way, so that the kernel joins none of them.
+        let reserve = if stretch(start) % 2 == 0 { "no" } else { "yes" };
+        pieces.push(piece.with("at", start).with("pages", end - start).with("reserve", reserve));
         start = end;
     }
     Ok(pieces)
+}
+
+/// The number of the mapping that a page belongs to.
+const fn stretch(page: u64) -> u64 {
+    (page + HUGE / 2) / HUGE
 }

@@ -62,8 +62,8 @@ fn render_nodes_of_amdgpu_are_asked_nothing_of_the_drivers_own() {
     for gpu in found.gpus() {
         let _ = (gpu.svm(), gpu.name(), gpu.vram_regions());
         let mirror = gpu.mirror().unwrap();
-        mirror.prefetch(&data[..]).to(gpu.vram()).run().unwrap();
-        mirror.advise(&data[..]).prefer(gpu.vram()).apply().unwrap();
+        assert!(mirror.prefetch(&data[..]).to(gpu.vram()).run().unwrap().is_observed());
+        let _advice = mirror.advise(&data[..]).prefer(gpu.vram()).apply().unwrap();
     }
     let sent = sent.lock().unwrap();
     assert!(sent.len() >= 2, "{sent:x?}");

@@ -26,8 +26,10 @@ mod node;
 mod placement;
 mod pool;
 mod populate;
+mod presence;
 mod region;
 pub(crate) mod request;
+mod scratch;
 pub(crate) mod slots;
 mod statics;
 mod step;
@@ -110,7 +112,7 @@ struct Engine {
     jobs: ArenaVec<NodeId>,
     releases: ArenaVec<u64>,
     /// Where pages go that nobody wants.
-    scratch: Option<pool::Pool>,
+    scratch: Option<scratch::Scratch>,
     work: [Work; SLOTS],
     /// Slots with work.
     active: u64,
@@ -224,7 +226,7 @@ impl Engine {
     /// Whether a thread of the engine's own would have to touch the range.
     fn is_own(&self, start: u64, end: u64) -> bool {
         let pools = self.regions.iter().flatten().filter_map(|region| region.pool.as_ref());
-        let scratch = self.scratch.as_ref().into_iter();
+        let scratch = self.scratch.as_ref().map(scratch::Scratch::pool).into_iter();
         let staging = self.staging.iter().flat_map(Staging::pools);
         let mut ranges = pools.chain(scratch).chain(staging).map(pool::Pool::mapped).chain([self.stack]);
         ranges.any(|(low, high)| start < high && low < end) || self.statics.overlap(start, end)

@@ -1,6 +1,7 @@
 //! The address space of this process, shared by all its simulated devices.
 
 use std::cell::OnceCell;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,6 +67,11 @@ impl Space {
     /// simulated faithfully is not simulated.
     #[doc(alias = "userfaultfd")]
     pub fn open(kernel_touch: KernelTouch) -> Result<Self> {
+        Self::open_with(kernel_touch, vma::open_proc("/proc/self/pagemap").ok())
+    }
+
+    /// With what tells which pages exist, where the process may look.
+    pub(crate) fn open_with(kernel_touch: KernelTouch, pagemap: Option<OwnedFd>) -> Result<Self> {
         let guard = ProcessGuard::current()?;
         let (uffd, faults) = open_uffd(kernel_touch)?;
         let capabilities = Capabilities {
@@ -83,13 +89,7 @@ impl Space {
         // SAFETY: `Inner` keeps the line until the engine's thread has ended, or leaks it.
         let slots = unsafe { line.slots() };
         fork::install()?;
-        let start = Start {
-            uffd,
-            slots,
-            doorbell: bell,
-            pagemap: vma::open_proc("/proc/self/pagemap").ok(),
-            page: page_size(),
-        };
+        let start = Start { uffd, slots, doorbell: bell, pagemap, page: page_size() };
         let thread = engine::thread::spawn(start)
             .map_err(|io| Error::new(ErrorKind::OutOfMemory, "pthread_create").because(io.to_string()))?;
         let inner = Arc::new(Inner {

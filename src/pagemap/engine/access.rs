@@ -2,6 +2,7 @@
 
 use super::node::State;
 use super::request::{AtomicOp, Failure, Reply, Why};
+use super::scratch::{Scratch, Standing};
 use super::slots::BOUNCE;
 use super::step::{Step, Work};
 use super::{Engine, Stop};
@@ -138,7 +139,9 @@ impl Engine {
         if self.is_own(page_at, page_at + self.page) {
             return fail(Errno::EBUSY, Why::OwnMemory);
         }
-        match self.exclusively(page_at, |pool| pool.atomic(within, bytes, op, operand, expected)) {
+        match self
+            .exclusively(page_at, |pool| pool.atomic(Scratch::PAGE + within, bytes, op, operand, expected))
+        {
             Ok(Some(old)) => Step::Done(Reply::Number(old)),
             Ok(None) => fail(Errno::EINVAL, Why::BadAtomic),
             Err(Stop::Events) => Step::Again,
@@ -156,7 +159,17 @@ impl Engine {
             let mode = UFFDIO_REGISTER_MODE_MISSING | if watched { UFFDIO_REGISTER_MODE_WP } else { 0 };
             self.uffd.register(at, self.page, mode).map_err(Stop::Failed)?;
         }
-        let result = self.uffd.move_pages(scratch, at, self.page);
+        let result = match self.uffd.move_pages(scratch, at, self.page) {
+            // Nothing else puts anything into the scratch page: moved, though the kernel does not say so.
+            Ok(()) | Err((_, Errno::EEXIST)) => Ok(()),
+            // A hole, unless nothing is mapped there.
+            Err((_, Errno::ENOENT)) => match self.standing(at, self.page) {
+                Standing::Ours => Ok(()),
+                Standing::Changing => Err(Errno::EAGAIN),
+                Standing::NotOurs => Err(Errno::ENOENT),
+            },
+            Err((_, errno)) => Err(errno),
+        };
         let value = match result {
             Ok(()) => {
                 // If it was a hole, there is nothing in the scratch page yet.
@@ -166,12 +179,12 @@ impl Engine {
                     self.let_mappings_settle(round);
                     round += 1;
                 }
-                let value = self.scratch.as_ref().map(act);
+                let value = self.scratch.as_ref().map(|scratch| act(scratch.pool()));
                 self.put_back(scratch, at);
                 value.ok_or(Stop::Failed(Errno::ENOMEM))
             }
-            Err((_, Errno::EAGAIN)) => Err(Stop::Events),
-            Err((_, errno)) => Err(Stop::Failed(errno)),
+            Err(Errno::EAGAIN) => Err(Stop::Events),
+            Err(errno) => Err(Stop::Failed(errno)),
         };
         if in_window {
             self.uffd.wake(at, self.page);

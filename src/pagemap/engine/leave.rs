@@ -4,12 +4,10 @@ use std::ops::Range;
 
 use super::mask::Mask;
 use super::node::{NIL, State};
-use super::pool::Pool;
 use super::request::{Failure, Reply, Why};
 use super::step::{Pending, Step, Work};
 use super::{Engine, Stop, now};
 use crate::error::Errno;
-use crate::range::SIZE_2M;
 use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_MISSING;
 
 impl Engine {
@@ -76,12 +74,20 @@ impl Engine {
 
     /// Moves a run of device pages back, or as much of it as goes before the first obstacle.
     fn move_out(&mut self, index: u32, run: Range<u32>) -> Result<(), Stop> {
-        let node = &self.table[index];
-        let region = node.region;
-        let dst = node.start + self.bytes(run.start);
+        let known = self.table[index].present.next_run(run.start, run.end);
+        let mut pages = match known {
+            Some(known) if known.start == run.start => known.end - known.start,
+            _ => match self.pool_run(index, run.clone())? {
+                (true, count) => count,
+                (false, holes) => {
+                    self.came_back(index, run.start..run.start + holes);
+                    return Ok(());
+                }
+            },
+        };
+        let dst = self.table[index].start + self.bytes(run.start);
         let Some(src) = self.pool_address(index, run.start) else { return Err(Stop::Failed(Errno::ENODEV)) };
         // The kernel moves within one mapping, and the process may have made several of it: half as much then.
-        let mut pages = run.end - run.start;
         let (moved, errno) = loop {
             match self.uffd.move_pages(dst, src, self.bytes(pages)) {
                 Ok(()) => break (pages, None),
@@ -90,25 +96,34 @@ impl Engine {
                 Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),
             }
         };
-        let bytes = self.bytes(moved);
-        self.count(region, |c| c.bytes_out += bytes);
         let obstacle = run.start + moved;
-        self.forget(index, run.start..obstacle);
+        self.came_back(index, run.start..obstacle);
         match errno {
             None => Ok(()),
             Some(Errno::EAGAIN) => Err(Stop::Events),
             Some(Errno::EEXIST) if self.table[index].poisoned.get(obstacle) => {
                 self.lift_poison(index, obstacle)
             }
-            // The process put something there itself (a guard region), or took the mapping away.
             Some(Errno::EEXIST | Errno::ENOENT) => {
-                self.drop_pages(index, obstacle..obstacle + 1);
+                match self.pool_run(index, obstacle..run.end)? {
+                    // Holes, or the kernel moved them without saying so.
+                    (false, count) => self.came_back(index, obstacle..obstacle + count),
+                    // The process put something there itself (a guard region), or took the mapping away.
+                    (true, _) => self.drop_pages(index, obstacle..obstacle + 1),
+                }
                 Ok(())
             }
             // The mapping differs from the pool's by now: read-only, executable, locked. Pages can still be copied there.
             Some(Errno::EINVAL | Errno::EBUSY) => self.copy_page_out(index, obstacle),
             Some(errno) => Err(Stop::Failed(errno)),
         }
+    }
+
+    /// These pages are the process's own again, and no longer in the pool.
+    fn came_back(&mut self, index: u32, pages: Range<u32>) {
+        let (region, bytes) = (self.table[index].region, self.bytes(pages.end - pages.start));
+        self.count(region, |c| c.bytes_out += bytes);
+        self.forget(index, pages);
     }
 
     /// Copies one device page back, leaving the pool's page behind.
@@ -288,16 +303,6 @@ impl Engine {
         self.uffd.wake(touched, self.page);
     }
 
-    /// Where a page of a window lies outside the process's own memory.
-    pub(super) fn pool_address(&self, index: u32, page: u32) -> Option<u64> {
-        let node = &self.table[index];
-        if node.staging != NIL {
-            return self.staging_address(node, page);
-        }
-        let pool = self.region(node.region)?.pool.as_ref()?;
-        Some(pool.address(self.bytes(node.base + page)))
-    }
-
     /// Windows that an unmapping cut into go back, those without a page end, and discarded pages go for good.
     pub(super) fn finish_leaving(&mut self) {
         while let Some(id) = self.leaving.pop() {
@@ -333,6 +338,7 @@ impl Engine {
             let Some(run) = self.table[index].stale.next_run(0, self.table[index].pages) else { return };
             let at = self.table[index].start + self.bytes(run.start);
             let Ok(scratch) = self.scratch_address() else { return };
+            // Other errors: the kernel has dropped the page already, or moved it without saying so, or the mapping is gone.
             if let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
                 self.let_mappings_settle(round);
                 round += 1;
@@ -340,24 +346,6 @@ impl Engine {
             }
             self.empty_scratch();
             self.table[index].stale.clear(run.start..run.start + 1);
-        }
-    }
-
-    /// One page to move something into; made when first needed.
-    pub(super) fn scratch_address(&mut self) -> Result<u64, Errno> {
-        if self.scratch.is_none() {
-            let mut pool = Pool::new(SIZE_2M)?;
-            pool.register(&self.uffd)?;
-            self.scratch = Some(pool);
-        }
-        self.scratch.as_ref().map(|pool| pool.address(0)).ok_or(Errno::ENOMEM)
-    }
-
-    pub(super) fn empty_scratch(&mut self) {
-        if let Some(pool) = &self.scratch {
-            if pool.empty(&self.uffd, 0, self.page).is_err() {
-                self.scratch = None;
-            }
         }
     }
 

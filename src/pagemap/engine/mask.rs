@@ -62,6 +62,17 @@ impl Mask {
         part
     }
 
+    /// The members, each `by` pages higher.
+    pub(super) fn moved_up(&self, by: u32) -> Self {
+        let mut moved = Self::EMPTY;
+        let mut at = 0;
+        while let Some(run) = self.next_run(at, MAX_PAGES - by) {
+            moved.set(run.start + by..run.end + by);
+            at = run.end;
+        }
+        moved
+    }
+
     /// The first run of members in `from..end`.
     pub(super) fn next_run(&self, from: u32, end: u32) -> Option<Range<u32>> {
         let start = self.seek(from, end, 0)?;

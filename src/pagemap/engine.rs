@@ -120,6 +120,10 @@ struct Engine {
     frozen: u32,
     /// Threads inside a fork, for which windows were hidden from the child.
     hidden: ArenaVec<(u64, u64)>,
+    /// A touch is being served.
+    touched: bool,
+    /// What was discarded lately where no window was: from, to, and when that was announced.
+    loose_discard: Option<(u64, u64, u64)>,
     /// Something happened that another request may wait for.
     stirred: bool,
     /// When to look again at the latest.

@@ -7,7 +7,6 @@ use super::slots::BOUNCE;
 use super::step::{Step, Work};
 use super::{Engine, Stop};
 use crate::error::Errno;
-use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
 
 impl Engine {
     /// Reads or writes the device pages at the start of a range. What is system memory the asking thread accesses itself.
@@ -155,9 +154,7 @@ impl Engine {
         let scratch = self.scratch_address().map_err(Stop::Failed)?;
         let in_window = self.table.at(at).is_some();
         if !in_window {
-            let watched = self.is_watched(at, at + self.page);
-            let mode = UFFDIO_REGISTER_MODE_MISSING | if watched { UFFDIO_REGISTER_MODE_WP } else { 0 };
-            self.uffd.register(at, self.page, mode).map_err(Stop::Failed)?;
+            self.uffd.register(at, self.page, self.mode(at, self.page)).map_err(Stop::Failed)?;
         }
         let result = match self.uffd.move_pages(scratch, at, self.page) {
             // Nothing else puts anything into the scratch page: moved, though the kernel does not say so.
@@ -189,10 +186,30 @@ impl Engine {
         if in_window {
             self.uffd.wake(at, self.page);
         } else {
-            self.end_registration(at, self.page);
+            self.release_page(scratch, at);
         }
         self.note_deferred();
         value
+    }
+
+    /// Ends the registration of one page. As with a window ([`finish`](Self::finish)), a discard on its way is completed first.
+    fn release_page(&mut self, scratch: u64, at: u64) {
+        self.end_registration(at, self.page);
+        let mut round = 0;
+        while self.uffd.is_changing() {
+            self.deferring = true;
+            let _ = self.uffd.register(at, self.page, self.mode(at, self.page));
+            self.let_mappings_settle(round);
+            round += 1;
+            if self.deferred_change(at) == Some(None) {
+                while let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
+                    self.let_mappings_settle(round);
+                    round += 1;
+                }
+                self.empty_scratch();
+            }
+            self.end_registration(at, self.page);
+        }
     }
 
     /// Moves the scratch page to `at`, unless the process unmapped or discarded `at` meanwhile.

@@ -110,7 +110,9 @@ impl Engine {
 
     fn discarded(&mut self, start: u64, end: u64) {
         let mut at = start;
+        let mut loose = false;
         while let Some(index) = self.table.overlapping(at, end) {
+            loose |= at < self.table[index].start;
             at = self.end_of(index);
             let pages = self.pages_in(index, start, end);
             for page in pages.clone() {
@@ -123,6 +125,10 @@ impl Engine {
             // A window that is moving in at this moment is given up; one that is there goes on without the pages.
             self.table[index].leave |= self.table[index].request != 0;
             self.leave_later(index);
+        }
+        if loose || at < end {
+            let (low, high, _) = self.loose_discard.unwrap_or((start, end, 0));
+            self.loose_discard = Some((low.min(start), high.max(end), super::now()));
         }
         self.publish(Notice { kind: DISCARDED, start, end, ..Notice::default() });
     }
@@ -204,6 +210,8 @@ impl Engine {
         self.link_newest(new);
         if self.table[new].leave {
             self.leave_later(index);
+        }
+        if self.table[new].leave || part.device.is_empty() {
             self.leave_later(new);
         }
         if self.table[new].parked {

@@ -71,7 +71,10 @@ impl Engine {
             self.start_copy_out(index);
             return;
         }
-        if self.give_back(index).is_err() && self.table.find(id).is_some() {
+        self.touched = true;
+        let result = self.give_back(index);
+        self.touched = false;
+        if result.is_err() && self.table.find(id).is_some() {
             if self.table[index].device.get(page) {
                 self.poison_page(index, page);
             }

@@ -62,6 +62,12 @@ impl Mask {
         part
     }
 
+    /// The members of both.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
+        self
+    }
+
     /// The members, each `by` pages higher.
     pub(super) fn moved_up(&self, by: u32) -> Self {
         let mut moved = Self::EMPTY;

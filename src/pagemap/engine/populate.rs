@@ -12,7 +12,6 @@ use super::step::{Step, Work};
 use super::{Engine, now, sleep_for};
 use crate::error::Errno;
 use crate::range::{SIZE_2M, SIZE_64K};
-use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
 
 /// What became of one window.
 struct Taken {
@@ -295,9 +294,11 @@ impl Engine {
     pub(super) fn open_window(&mut self, node: Node) -> Result<u32, Failure> {
         let (start, len) = (node.start, self.bytes(node.pages));
         let fail = |errno, why| Failure { errno, why, start, end: start + len };
+        if !self.let_discards_happen(start, start + len) {
+            return Err(fail(Errno::EBUSY, Why::Raced));
+        }
         let index = self.table.allocate(node).map_err(|errno| fail(errno, Why::Mapping))?;
-        let watched = self.is_watched(start, start + len);
-        let mode = UFFDIO_REGISTER_MODE_MISSING | if watched { UFFDIO_REGISTER_MODE_WP } else { 0 };
+        let mode = self.mode(start, len);
         if let Err(errno) = self.uffd.register(start, len, mode) {
             if errno == Errno::ENOMEM {
                 // Perhaps some of the mappings were registered before memory ran out.
@@ -359,8 +360,12 @@ impl Engine {
             };
             self.table[index].device.set(done..done + moved);
             done += moved;
-            if errno == Some(Errno::EEXIST) || (errno.is_some() && moved > 0) {
-                self.claim_moved(index, done);
+            match errno {
+                None => {}
+                // The kernel looks at the destination first, so nothing is there, unless all of the source was discarded.
+                Some(Errno::ENOENT) if self.pagemap.is_none() => self.table[index].dirty |= moved > 0,
+                Some(errno) if errno == Errno::EEXIST || moved > 0 => self.claim_moved(index, done),
+                Some(_) => {}
             }
             let errno = match errno {
                 Some(Errno::ENOENT) => match self.know_holes(index, done..done + len - moved) {

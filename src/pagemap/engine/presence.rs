@@ -46,6 +46,17 @@ impl Engine {
         Some(scanned.moved_up(pages.start))
     }
 
+    /// Makes [`Node::present`] exact, for the time until something moves; without a page map, leaves it as it is.
+    pub(super) fn look_into_pool(&mut self, index: u32) {
+        let Some(fd) = &self.pagemap else { return };
+        let node = &self.table[index];
+        let Some((pool, base)) = self.pool_of(node) else { return };
+        let (at, len) = (pool.address(base), self.bytes(node.pages));
+        let present = pool::scan(fd.as_fd(), at, len, self.page).map_or(Mask::EMPTY, |(mask, _)| mask);
+        let node = &mut self.table[index];
+        node.present = present.and(&node.device);
+    }
+
     /// Whether the first of `pages` exists in the window's pool, and for how many pages from there the answer is the same.
     ///
     /// Exact, unlike [`Node::present`], which is a hint.

@@ -49,6 +49,8 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             requests: 0,
             frozen: 0,
             hidden: ArenaVec::new(),
+            touched: false,
+            loose_discard: None,
             stirred: false,
             deadline: u64::MAX,
             closing: false,

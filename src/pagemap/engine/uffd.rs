@@ -156,6 +156,13 @@ impl Uffd {
         let _ = self.call(&mut UffdioWake(UffdioRange { start, len }));
     }
 
+    /// Whether something the process does to registered mappings has yet to be read, or its thread to go on.
+    pub(crate) fn is_changing(&self) -> bool {
+        // The kernel looks for that first (`mmap_changing`), and finds the empty range wrong afterwards.
+        let mut arg = UffdioZeropage { range: UffdioRange { start: 0, len: 0 }, mode: 0, zeropage: 0 };
+        self.call(&mut arg) == Err(Errno::EAGAIN)
+    }
+
     /// Moves pages without waking anybody. Stops with `ENOENT` at a hole of the source, or where nothing is mapped.
     ///
     /// Never with `UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES`, because of a fault of Linux 6.18. `move_pages` (`mm/userfaultfd.c`)

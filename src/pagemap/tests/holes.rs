@@ -117,6 +117,7 @@ fn pages_that_come_and_go_while_they_move() {
                 let _ = space.migrate_to_ram(memory.range());
             }
         });
+        let _stop = races::StopWhenDone(&stop);
         for round in 0..2000u64 {
             let (first, count) = (8 + round % 300, 1 + round % 64);
             memory.advise(memory.part(first, count), Advice::LinuxDontNeed).unwrap();
@@ -125,7 +126,6 @@ fn pages_that_come_and_go_while_they_move() {
                 memory.set(n * page_size(), Memory::pattern(n));
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     memory.check();
 }

@@ -19,6 +19,7 @@ mod copy;
 pub(crate) mod event;
 mod fault;
 mod fork;
+mod intervals;
 mod leave;
 mod lru;
 mod mask;
@@ -99,7 +100,7 @@ struct Engine {
     parked: ArenaVec<NodeId>,
     /// Windows that are to go back, or to be finished.
     leaving: ArenaVec<NodeId>,
-    watches: ArenaVec<watch::Watched>,
+    watches: watch::Watches,
     notices: ArenaVec<Notice>,
     notices_seen: u64,
     /// Reports are kept for later.

@@ -104,6 +104,11 @@ impl Engine {
             self.table[index].leave = true;
             self.leave_later(index);
         }
+        self.tell_unmapped(start, end);
+    }
+
+    /// Nobody watches these addresses any more.
+    pub(super) fn tell_unmapped(&mut self, start: u64, end: u64) {
         self.cut_watches(start, end);
         self.publish(Notice { kind: UNMAPPED, start, end, ..Notice::default() });
     }

@@ -26,17 +26,17 @@ impl Obstacles {
     /// For pages that are missing in the target, of a range of which `there` bytes are not.
     pub(super) fn of(space: &Space, target: Target, missing: &[PageRange], there: u64) -> Self {
         let none = Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false };
-        match (space, target) {
-            (_, Target::System) => none,
-            (Space::Xe { vm, .. }, Target::Vram(instance)) => {
-                let region = region(vm, instance);
+        match space {
+            _ if !target.is_vram() => none,
+            Space::Xe { vm, .. } => {
+                let region = region(vm, target.region());
                 region.map_or(none, |region| Self {
                     vram_full: region.total.saturating_sub(region.used.max(there)) < SIZE_2M,
                     smallest_block: block(region.min_page_size),
                     ..none
                 })
             }
-            (Space::Kfd { gpu, .. }, Target::Vram(_)) => {
+            Space::Kfd { gpu, .. } => {
                 let unlinked_gpu = missing.iter().take(ASKED).any(|&range| has_unlinked_gpu(gpu, range));
                 Self { vram_full: is_full(gpu, there), unlinked_gpu, ..none }
             }

@@ -24,6 +24,7 @@ pub struct Prefetch<'m> {
 }
 
 impl<'m> Prefetch<'m> {
+    #[inline]
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
         Self { mirror, range, to: Goal::Unsaid, observe: Observe::default() }
     }
@@ -74,17 +75,11 @@ impl<'m> Prefetch<'m> {
     ///   observed prefetch into VRAM because the pages kept changing, that is no error: it is in [`Outcome::refusals`].
     #[inline]
     pub fn run(self) -> Result<Outcome> {
-        if self.observe == Observe::Nothing && !self.range.is_empty() {
-            self.run_unobserved()?;
+        if let (Observe::Nothing, Goal::At(target), false) = (self.observe, self.to, self.range.is_empty()) {
+            self.mirror.prefetch_unobserved(self.range, target)?;
             return Ok(Outcome::unobserved(self.range.len()));
         }
         self.run_observed()
-    }
-
-    /// The driver's own objects know which process they belong to.
-    fn run_unobserved(&self) -> Result<()> {
-        let target = self.target()?;
-        self.note(target, || self.mirror.space.prefetch(self.range, target), RequestResult::of_call)
     }
 
     fn run_observed(self) -> Result<Outcome> {
@@ -100,7 +95,7 @@ impl<'m> Prefetch<'m> {
             mirror.keep(scratch);
             outcome
         };
-        self.note(target, observed, RequestResult::of_outcome)
+        mirror.note_prefetch(self.range, target, observed, RequestResult::of_outcome)
     }
 
     fn target(&self) -> Result<Target> {
@@ -116,15 +111,32 @@ impl<'m> Prefetch<'m> {
             }
         }
     }
+}
 
-    fn note<T>(
+impl Mirror {
+    /// The one call, and nothing else while nobody reads events. The driver's own objects know which process they belong to.
+    fn prefetch_unobserved(&self, range: PageRange, target: Target) -> Result<()> {
+        if self.journal.is_read() {
+            return self.prefetch_noted(range, target);
+        }
+        self.space.prefetch(range, target)
+    }
+
+    #[cold]
+    fn prefetch_noted(&self, range: PageRange, target: Target) -> Result<()> {
+        let prefetch = || self.space.prefetch(range, target);
+        self.note_prefetch(range, target, prefetch, RequestResult::of_call)
+    }
+
+    fn note_prefetch<T>(
         &self,
+        range: PageRange,
         target: Target,
         request: impl FnOnce() -> Result<T>,
         result_of: impl FnOnce(&Result<T>) -> RequestResult,
     ) -> Result<T> {
         let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
-        self.mirror.journal.note(RequestKind::Prefetch, self.range, Some(memory), request, result_of)
+        self.journal.note(RequestKind::Prefetch, range, Some(memory), request, result_of)
     }
 }
 

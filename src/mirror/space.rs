@@ -32,14 +32,9 @@ pub(super) enum Space {
     },
 }
 
-/// Where a prefetch goes, in the driver's terms.
+/// Where a prefetch goes: xe's number of a memory region of the mirror's own GPU, where 0 is system memory. KFD has one region, 1 here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// System memory.
-    System,
-    /// A VRAM region of the mirror's own GPU, by the driver's number.
-    Vram(u16),
-}
+pub(super) struct Target(u16);
 
 /// What came of saying where a prefetch goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +50,16 @@ pub(super) enum Goal {
 }
 
 impl Target {
+    pub(super) const SYSTEM: Self = Self(0);
+
+    #[inline]
     pub(super) const fn is_vram(self) -> bool {
-        matches!(self, Self::Vram(_))
+        self.0 != Self::SYSTEM.0
+    }
+
+    /// The number of the memory region, on xe.
+    pub(super) const fn region(self) -> u16 {
+        self.0
     }
 }
 
@@ -92,12 +95,13 @@ impl Space {
     }
 
     /// Translates a location for a prefetch by GPU `own`.
+    #[inline]
     pub(super) fn goal(own: &Device, to: &Location) -> Goal {
         match to {
-            Location::System => Goal::At(Target::System),
+            Location::System => Goal::At(Target::SYSTEM),
             Location::Vram(region) if region.device() != own => Goal::OtherGpu,
             Location::Vram(region) if region.size() == 0 => Goal::NoVram,
-            Location::Vram(region) => Goal::At(Target::Vram(region.instance())),
+            Location::Vram(region) => Goal::At(Target(region.number())),
         }
     }
 
@@ -115,23 +119,11 @@ impl Space {
     }
 
     /// Makes the one call that prefetches.
+    #[inline(always)]
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
-            Self::Xe { vm, .. } => vm.prefetch(
-                range,
-                match target {
-                    Target::System => xe::PrefetchTarget::System,
-                    Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
-                },
-            ),
-            Self::Kfd { gpu, .. } => {
-                let to = match target {
-                    Target::System => kfd::Location::System,
-                    Target::Vram(_) => kfd::Location::Gpu(gpu.id()),
-                };
-                let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
-                gpu.process().set_attributes(range, &attributes)
-            }
+            Self::Xe { vm, .. } => vm.prefetch_inlined(range, xe::PrefetchTarget::Region(target.region())),
+            Self::Kfd { gpu, .. } => prefetch_kfd(gpu, range, target),
         }
     }
 
@@ -187,6 +179,12 @@ impl Space {
             }
         }
     }
+}
+
+fn prefetch_kfd(gpu: &KfdGpu, range: PageRange, target: Target) -> Result<()> {
+    let to = if target.is_vram() { kfd::Location::Gpu(gpu.id()) } else { kfd::Location::System };
+    let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
+    gpu.process().set_attributes(range, &attributes)
 }
 
 fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {

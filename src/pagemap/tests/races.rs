@@ -26,7 +26,9 @@ fn meddle(meddle: impl Fn(&Memory) + Sync, check: impl Fn(&Memory)) {
             go.store(true, Ordering::Release);
             space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new().retry(false))
         });
-        if let Err(error) = &result {
+        // On a busy machine the meddling may be over before the window is opened.
+        let early = |error: &Error| matches!(error.kind(), ErrorKind::NotMapped | ErrorKind::MemoryKind);
+        if let Some(error) = result.as_ref().err().filter(|error| !early(error)) {
             assert_eq!((error.kind(), errno(error)), (ErrorKind::Busy, libc::EBUSY), "{error}");
             assert!(error.reason().contains("changed"), "{error}");
         }

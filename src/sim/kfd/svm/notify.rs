@@ -129,8 +129,10 @@ impl State {
             let pages = piece.range;
             self.announce(kfd, start, pages, (from, SYSTEM), Trigger::CpuFault, gpu);
             self.note_change(kfd, pages, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
-            // Blocks larger than what one touch brings back.
+            // What one touch does not bring back: the rest of larger blocks, and other mappings.
+            let there = self.resident.within(pages);
             let result = kfd.memory.to_system(pages);
+            Self::keep_present(kfd, &there);
             self.look_at(kfd, pages);
             self.announce_end(kfd, pages, (from, SYSTEM), Trigger::CpuFault, gpu, result.err());
         }

@@ -118,9 +118,11 @@ impl State {
         self.check_handle(arg.handle)?;
         for &id in &ids[arg.n_success as usize..] {
             let gpu = self.known(id)?;
-            if let Some(object) = self.objects.all.get_mut(&arg.handle) {
-                object.mapped.remove(gpu);
+            let object = self.objects.all.get_mut(&arg.handle).ok_or(Errno::ENOMEM)?;
+            if !object.mapped.has(gpu) {
+                return Err(Errno::EINVAL);
             }
+            object.mapped.remove(gpu);
             arg.n_success += 1;
         }
         Ok(())

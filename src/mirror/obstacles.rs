@@ -27,7 +27,8 @@ impl Obstacles {
     pub(super) fn of(space: &Space, target: Target, missing: &[PageRange], there: u64) -> Self {
         let none = Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false };
         match (space, target) {
-            (_, Target::System) => none,
+            // Of a peer's memory nothing is known here.
+            (_, Target::System) | (Space::Xe { .. }, Target::Peer) => none,
             (Space::Xe { vm, .. }, Target::Vram(instance)) => {
                 let region = region(vm, instance);
                 region.map_or(none, |region| Self {
@@ -36,7 +37,7 @@ impl Obstacles {
                     ..none
                 })
             }
-            (Space::Kfd { gpu, .. }, Target::Vram(_)) => {
+            (Space::Kfd { gpu, .. }, Target::Vram(_) | Target::Peer) => {
                 let unlinked_gpu = missing.iter().take(ASKED).any(|&range| has_unlinked_gpu(gpu, range));
                 Self { vram_full: is_full(gpu, there), unlinked_gpu, ..none }
             }

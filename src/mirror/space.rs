@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::device::{Device, KfdGpu};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kfd;
-use crate::location::Location;
+use crate::location::{Location, VramRegion};
 use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
@@ -39,15 +39,19 @@ pub(super) enum Target {
     System,
     /// A VRAM region of the mirror's own GPU, by the driver's number.
     Vram(u16),
+    /// VRAM of another GPU that the advice in force prefers. xe only.
+    Peer,
 }
 
 /// What came of saying where a prefetch goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
     /// Nothing was said.
     Unsaid,
-    /// Memory of a GPU that is not the mirror's.
+    /// Memory of a GPU that the mirror's driver cannot bring pages to.
     OtherGpu,
+    /// Memory of another GPU, which the driver may have a way to.
+    Peer(VramRegion),
     /// Memory that the GPU does not have.
     NoVram,
     /// A place.
@@ -56,7 +60,7 @@ pub(super) enum Goal {
 
 impl Target {
     pub(super) const fn is_vram(self) -> bool {
-        matches!(self, Self::Vram(_))
+        !matches!(self, Self::System)
     }
 }
 
@@ -95,7 +99,11 @@ impl Space {
     pub(super) fn goal(own: &Device, to: &Location) -> Goal {
         match to {
             Location::System => Goal::At(Target::System),
-            Location::Vram(region) if region.device() != own => Goal::OtherGpu,
+            Location::Vram(region) if region.device() != own => match (own, region.device()) {
+                (Device::Xe(_), Device::Xe(_)) if region.size() == 0 => Goal::NoVram,
+                (Device::Xe(_), Device::Xe(_)) => Goal::Peer(region.clone()),
+                _ => Goal::OtherGpu,
+            },
             Location::Vram(region) if region.size() == 0 => Goal::NoVram,
             Location::Vram(region) => Goal::At(Target::Vram(region.instance())),
         }
@@ -114,6 +122,21 @@ impl Space {
         }
     }
 
+    /// The GPU's own memory, or system memory if it has none.
+    pub(super) fn nearest(&self) -> Result<Target> {
+        match self {
+            Self::Xe { vm, .. } => {
+                let regions = vm.device().memory_regions()?;
+                let vram = regions.iter().find(|region| region.class == xe::MemoryClass::Vram);
+                Ok(vram.map_or(Target::System, |region| Target::Vram(region.instance)))
+            }
+            Self::Kfd { gpu, .. } => {
+                let bytes = gpu.node()?.vram_bytes();
+                Ok(if bytes == 0 { Target::System } else { Target::Vram(0) })
+            }
+        }
+    }
+
     /// Makes the one call that prefetches.
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
@@ -122,12 +145,13 @@ impl Space {
                 match target {
                     Target::System => xe::PrefetchTarget::System,
                     Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
+                    Target::Peer => xe::PrefetchTarget::Advised,
                 },
             ),
             Self::Kfd { gpu, .. } => {
                 let to = match target {
                     Target::System => kfd::Location::System,
-                    Target::Vram(_) => kfd::Location::Gpu(gpu.id()),
+                    Target::Vram(_) | Target::Peer => kfd::Location::Gpu(gpu.id()),
                 };
                 let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
                 gpu.process().set_attributes(range, &attributes)

@@ -71,9 +71,10 @@ impl XeNode {
             .try_for_each(|(op, object)| apply(&vm, &mut state, op, object, &mut outcome))
             .and_then(|()| {
                 let mut nothing_more = false;
-                for plan in std::mem::take(&mut outcome.prefetches) {
+                let plans = std::mem::take(&mut outcome.prefetches);
+                for plan in &plans {
                     // A prefetch that could not have its pages ends the page-table work of everything in the call.
-                    match vm.prefetch(&mut state, &plan) {
+                    match vm.prefetch(&mut state, plan) {
                         Ok(wrote) => outcome.page_tables |= wrote,
                         Err(Errno::ENODATA) => {
                             nothing_more = true;
@@ -83,7 +84,7 @@ impl XeNode {
                     }
                 }
                 outcome.page_tables &= !nothing_more;
-                Ok(())
+                if nothing_more { Ok(()) } else { plans.iter().try_for_each(AddressSpace::check_objects) }
             });
         if let Err(errno) = applied {
             if let Some(before) = before {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cpu::{Cpu, CpuVma};
+use super::cuts;
 use super::vmas::Vma;
 use crate::error::Errno;
 use crate::pagemap::{RegionId, Watch};
@@ -124,6 +125,7 @@ impl Ranges {
         let (start, end) = self.block(address, gpu, &vma, cpu, rules).ok_or(Errno::EINVAL)?;
         let migratable = rules.migrates && vma.anonymous;
         let range = SvmRange { start, end, migratable, mapped: None, tiles: 0, writable: false };
+        cuts::add(start, end);
         let watch = cpu.0.watch(PageRange::from_aligned(start, end)).ok();
         self.0.insert(start, Entry { range, watch });
         Ok(range)

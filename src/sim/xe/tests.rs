@@ -18,6 +18,7 @@ mod exec;
 mod madvise;
 mod migrate;
 mod object;
+mod peer;
 mod prefetch;
 mod shared;
 mod syncobj;

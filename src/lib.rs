@@ -108,6 +108,7 @@ mod own_memory;
 pub mod pagemap;
 mod populate;
 pub mod prefetcher;
+mod procmaps;
 pub mod range;
 pub mod residency;
 #[cfg(feature = "serde")]

@@ -70,6 +70,7 @@ mod resolve;
 mod run;
 mod scanner;
 mod summary;
+mod support;
 mod svg;
 #[cfg(test)]
 mod tests;
@@ -81,8 +82,9 @@ pub use map::{Ambiguity, Residency};
 pub use overlay::{Overlay, OverlayGuard, register as register_overlay};
 pub use place::Place;
 pub use run::Run;
-pub use scanner::{Depth, Scanner, Support};
+pub use scanner::{Depth, Scanner};
 pub use summary::{Composition, Summary};
+pub use support::Support;
 
 /// Where the pages of a slice are. Rounds outward to whole pages.
 ///

@@ -1,12 +1,10 @@
-//! What kinds of memory this process has mapped, from `/proc/self/maps`.
+//! What kinds of memory this process has mapped.
 //!
-//! Drivers migrate private anonymous memory and little else, so the kind of a mapping explains most refusals. Reading the
-//! file costs about a microsecond per mapping and walks no page table; it is done only when something needs explaining.
-
-use std::fs::File;
-use std::io::Read;
+//! Drivers migrate private anonymous memory and little else, so the kind of a mapping explains most refusals. The kernel is asked
+//! mapping by mapping (`PROCMAP_QUERY`, since 6.11), or else the text of `/proc/self/maps` is read; neither walks a page table.
 
 use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::procmaps::{Entry, Lines, Maps, Name};
 use crate::range::PageRange;
 
 /// What a mapping is a mapping of.
@@ -37,6 +35,11 @@ pub struct Vma {
 }
 
 impl Vma {
+    fn of(entry: &Entry<'_>) -> Self {
+        let &Entry { range, readable, writable, .. } = entry;
+        Self { range, kind: kind_of(entry), readable, writable }
+    }
+
     /// The addresses.
     #[must_use]
     pub const fn range(&self) -> PageRange {
@@ -68,6 +71,9 @@ impl Vma {
     }
 }
 
+/// Bytes of text read at once.
+const TEXT: usize = 16 << 10;
+
 /// The mappings of a range, in ascending order. Reused between readings, it keeps its memory.
 #[derive(Clone, Debug, Default)]
 pub struct VmaMap {
@@ -88,17 +94,49 @@ impl VmaMap {
     ///
     /// The errno of opening or reading `/proc/self/maps`; [`ErrorKind::Unsupported`] where `/proc` is not mounted.
     pub fn read(&mut self, range: PageRange) -> Result<()> {
-        self.text.clear();
         self.vmas.clear();
-        File::open("/proc/self/maps").and_then(|mut file| file.read_to_end(&mut self.text)).map_err(
-            |error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                let failed = Error::from_errno("read", errno).because("cannot read /proc/self/maps");
-                if errno == Errno::ENOENT { failed.of_kind(ErrorKind::Unsupported) } else { failed }
-            },
-        )?;
-        let lines = self.text.split(|&byte| byte == b'\n');
-        self.vmas.extend(lines.filter_map(parse_line).filter(|vma| vma.range.overlaps(range)));
+        self.read_all(range).map_err(|errno| {
+            let failed = Error::from_errno("read", errno).because("cannot read /proc/self/maps");
+            if errno == Errno::ENOENT { failed.of_kind(ErrorKind::Unsupported) } else { failed }
+        })
+    }
+
+    fn read_all(&mut self, range: PageRange) -> Result<(), Errno> {
+        let maps = Maps::open()?;
+        let mut name: Name = [0; size_of::<Name>()];
+        let mut at = range.start();
+        while at < range.end() {
+            match maps.ask(at, &mut name) {
+                Ok(Some(entry)) if entry.range.start() < range.end() && entry.range.end() > at => {
+                    let mut vma = Vma::of(&entry);
+                    if let (Some(last), true) = (self.vmas.last(), vma.range.start() < at) {
+                        // Joined with the one before it since that was asked for.
+                        vma.range = PageRange::from_aligned(last.range.end(), vma.range.end());
+                    }
+                    at = vma.range.end();
+                    self.vmas.push(vma);
+                }
+                Ok(_) => return Ok(()),
+                Err(Errno::ENOTTY) => return self.read_text(&maps, range),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_text(&mut self, maps: &Maps, range: PageRange) -> Result<(), Errno> {
+        self.vmas.clear();
+        self.text.resize(TEXT, 0);
+        let mut lines = Lines::new(&mut self.text[..]);
+        while let Some(line) = lines.next(|offset, buffer| maps.read(offset, buffer))? {
+            let Some(vma) = Entry::parse(line).map(|entry| Vma::of(&entry)) else { continue };
+            if vma.range.start() >= range.end() {
+                break;
+            }
+            if vma.range.overlaps(range) {
+                self.vmas.push(vma);
+            }
+        }
         Ok(())
     }
 
@@ -109,42 +147,24 @@ impl VmaMap {
     }
 }
 
-/// One line: `start-end perms offset dev inode  name`.
-fn parse_line(line: &[u8]) -> Option<Vma> {
-    let line = std::str::from_utf8(line).ok()?;
-    let mut fields = line.splitn(6, ' ');
-    let (start, end) = fields.next()?.split_once('-')?;
-    let permissions = fields.next()?.as_bytes();
-    let (_offset, _device) = (fields.next()?, fields.next()?);
-    let inode = fields.next()?;
-    let name = fields.next().unwrap_or("").trim_start();
-    let &[read, write, _, private] = permissions else { return None };
-    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-    let range = PageRange::new(start, end.checked_sub(start)?).ok()?;
-    let kind = kind_of(private == b'p', inode != "0", name);
-    Some(Vma { range, kind, readable: read == b'r', writable: write == b'w' })
-}
-
-fn kind_of(private: bool, has_inode: bool, name: &str) -> VmaKind {
-    let huge =
-        name.starts_with("/anon_hugepage") || name.contains("/hugepages/") || name.contains("/hugetlbfs/");
-    match (private, name) {
-        _ if huge => VmaKind::HugeTlb,
-        (_, "[vdso]" | "[vvar]" | "[vvar_vclock]" | "[vsyscall]" | "[uprobes]") => VmaKind::Special,
-        (true, "/dev/zero") => VmaKind::Anonymous,
-        (true, _) if !has_inode => VmaKind::Anonymous,
-        (false, _) if !has_inode => VmaKind::SharedMemory,
-        (_, "anon_inode:[secretmem]" | "/secretmem (deleted)") => VmaKind::Special,
-        (false, _) if is_shared_memory(name) => VmaKind::SharedMemory,
-        _ if name.starts_with("/dev/") && !name.starts_with("/dev/shm/") => VmaKind::Special,
-        (_, _) if name.starts_with("anon_inode:") => VmaKind::Special,
-        (true, _) => VmaKind::PrivateFile,
-        (false, _) => VmaKind::SharedFile,
+fn kind_of(entry: &Entry<'_>) -> VmaKind {
+    match (entry.shared, entry.name) {
+        _ if entry.hugetlb => VmaKind::HugeTlb,
+        (_, b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]" | b"[uprobes]") => VmaKind::Special,
+        (false, b"/dev/zero") => VmaKind::Anonymous,
+        (false, _) if !entry.file => VmaKind::Anonymous,
+        (true, _) if !entry.file => VmaKind::SharedMemory,
+        (_, b"anon_inode:[secretmem]" | b"/secretmem (deleted)") => VmaKind::Special,
+        (true, name) if is_shared_memory(name) => VmaKind::SharedMemory,
+        (_, name) if name.starts_with(b"/dev/") && !name.starts_with(b"/dev/shm/") => VmaKind::Special,
+        (_, name) if name.starts_with(b"anon_inode:") => VmaKind::Special,
+        (false, _) => VmaKind::PrivateFile,
+        (true, _) => VmaKind::SharedFile,
     }
 }
 
-fn is_shared_memory(name: &str) -> bool {
-    ["/dev/zero (deleted)", "/memfd:", "/SYSV"].iter().any(|prefix| name.starts_with(prefix))
+fn is_shared_memory(name: &[u8]) -> bool {
+    [&b"/dev/zero (deleted)"[..], b"/memfd:", b"/SYSV"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -192,13 +212,8 @@ mod tests {
             ),
             ("7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0    [vdso]", VmaKind::Special, false),
         ] {
-            let vma = parse_line(line.as_bytes()).unwrap();
+            let vma = Vma::of(&Entry::parse(line.as_bytes()).unwrap());
             assert_eq!((vma.kind(), vma.is_movable()), (kind, movable), "{line}");
-        }
-        for line in
-            ["", "garbage", "1000-2000", "1000-2000 rw 0 0 0", "x-y rw-p 0 0 0 ", "2000-1000 rw-p 0 0 0 "]
-        {
-            assert_eq!(parse_line(line.as_bytes()), None, "{line:?}");
         }
     }
 
@@ -213,6 +228,9 @@ mod tests {
         let covered: u64 =
             vmas.iter().filter_map(|v| v.range().intersection(buffer.range())).map(|r| r.len()).sum();
         assert_eq!(covered, buffer.range().len());
+        let (asked, maps) = (map.vmas.clone(), Maps::open().unwrap());
+        map.read_text(&maps, buffer.range()).unwrap();
+        assert_eq!(map.vmas, asked, "the text says what the query said");
         let code = PageRange::rounded_out(our_own_memory_is_found as fn() as usize as u64, 1).unwrap();
         map.read(code).unwrap();
         assert_eq!(map.within(code).next().unwrap().kind(), VmaKind::PrivateFile);

@@ -1,15 +1,11 @@
 //! What is mapped where in this process, and whether a device can have it.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rustix::fs::{Mode, OFlags};
-use rustix::ioctl::Updater;
 
 use super::engine::arena::ArenaVec;
-use crate::error::{Errno, Error, ErrorKind, Result};
-use crate::range::{PageRange, page_size};
-use crate::uapi::procmap_query::*;
+use crate::error::{Errno, Error, Result};
+use crate::procmaps::{self, Entry, Lines, read_at};
+use crate::range::PageRange;
 
 /// One mapping of this process, as the kernel lists it.
 ///
@@ -48,6 +44,11 @@ pub enum Backing {
 }
 
 impl Vma {
+    fn of(entry: &Entry<'_>) -> Self {
+        let &Entry { range, readable, writable, executable, shared, .. } = entry;
+        Self { range, readable, writable, executable, shared, backing: backing(entry) }
+    }
+
     /// Why pages of this mapping cannot be moved to a device, if that can be told from here.
     pub(crate) fn refusal(&self, kernel_touch: bool) -> Option<(Errno, &'static str)> {
         match self.backing {
@@ -67,132 +68,59 @@ impl Vma {
     }
 }
 
-/// A name that does not fit.
-const ENAMETOOLONG: Errno = Errno::from_raw(36);
-
 /// Looks mappings up.
 #[derive(Debug)]
-pub(crate) struct Maps {
-    file: OwnedFd,
-    /// Whether `PROCMAP_QUERY` is there (since 6.11); otherwise the list is read as text.
-    query: AtomicBool,
-}
+pub(crate) struct Maps(procmaps::Maps);
 
 impl Maps {
     pub(crate) fn open() -> Result<Self> {
-        let file = open_proc("/proc/self/maps")?;
-        Ok(Self { file, query: AtomicBool::new(true) })
+        procmaps::Maps::open().map(Self).map_err(|errno| not_opened("/proc/self/maps", errno))
     }
 
     /// The mapping that covers `at`, or else the next one above it.
     pub(crate) fn at_or_after(&self, at: u64) -> Result<Option<Vma>> {
-        if self.query.load(Ordering::Relaxed) {
-            match self.ask(at) {
-                Err(Errno::ENOTTY | Errno::EINVAL) => self.query.store(false, Ordering::Relaxed),
-                Err(Errno::ENOENT) => return Ok(None),
-                result => return result.map(Some).map_err(|errno| Error::from_errno("PROCMAP_QUERY", errno)),
-            }
-        }
-        self.read(at)
+        self.0.at_or_after(at, buffer, Vma::of).map_err(|errno| Error::from_errno("PROCMAP_QUERY", errno))
     }
+}
 
-    fn ask(&self, at: u64) -> Result<Vma, Errno> {
-        let mut name = [0u8; 16];
-        for _ in 0..64 {
-            let mut arg = ProcmapQueryArg {
-                size: size_of::<ProcmapQueryArg>() as u64,
-                query_flags: PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
-                query_addr: at,
-                vma_name_size: name.len() as u32,
-                vma_name_addr: name.as_mut_ptr() as u64,
-                ..ProcmapQueryArg::default()
-            };
-            match query(self.file.as_fd(), &mut arg) {
-                Ok(()) => return Ok(of_query(&arg, &name)),
-                // A name that does not fit is a path.
-                Err(ENAMETOOLONG) => {
-                    arg.vma_name_size = 0;
-                    arg.vma_name_addr = 0;
-                    match query(self.file.as_fd(), &mut arg) {
-                        Ok(()) => return Ok(of_query(&arg, b"/\0")),
-                        Err(Errno::EFAULT) => {}
-                        Err(errno) => return Err(errno),
-                    }
-                }
-                // This stack is on its way through device memory: touching it brings it back.
-                Err(Errno::EFAULT) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Err(Errno::EFAULT)
-    }
-
-    /// The same from the text, for kernels before 6.11.
-    fn read(&self, at: u64) -> Result<Option<Vma>> {
-        let mut lines = Lines::new(self.file.as_fd())?;
-        while let Some(line) = lines.next_line()? {
-            if let Some(vma) = parse_maps_line(line).filter(|vma| vma.range.end() > at) {
-                return Ok(Some(vma));
-            }
-        }
-        Ok(None)
-    }
+/// Room for lines that cannot be on the device: the kernel would refuse to write there.
+fn buffer() -> Result<ArenaVec<u8>, Errno> {
+    ArenaVec::zeroed(64 << 10)
 }
 
 /// The `VmFlags` of the mapping at `at`, from `/proc/self/smaps`: the words the kernel has for what the list does not show.
 pub(crate) fn vm_flags(at: u64) -> Result<Vec<[u8; 2]>> {
     let file = open_proc("/proc/self/smaps")?;
-    let mut lines = Lines::new(file.as_fd())?;
+    let buffer = buffer().map_err(|errno| Error::from_errno("mmap", errno))?;
+    let mut lines = Lines::new(buffer);
     let mut inside = false;
-    while let Some(line) = lines.next_line()? {
-        if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-            if inside {
-                return Ok(flags.split(|b| *b == b' ').filter_map(|word| word.try_into().ok()).collect());
+    let mut next = || -> Result<Option<Vec<[u8; 2]>>, Errno> {
+        while let Some(line) = lines.next(|offset, buffer| read_at(file.as_fd(), buffer, offset))? {
+            if let Some(entry) = Entry::parse(line) {
+                inside = entry.range.contains(at);
+            } else if let (true, Some(flags)) = (inside, procmaps::vm_flags(line)) {
+                return Ok(Some(flags.collect()));
             }
-        } else if let Some((start, end)) = parse_range(line) {
-            inside = start <= at && at < end;
         }
-    }
-    Ok(Vec::new())
+        Ok(None)
+    };
+    next().map(Option::unwrap_or_default).map_err(|errno| Error::from_errno("read", errno))
 }
 
 pub(crate) fn open_proc(path: &'static str) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
-        Error::from_errno("open", errno.into())
-            .because(format!("{path} cannot be opened"))
-            .hint_is("mount /proc; a process that changed its user must be dumpable (PR_SET_DUMPABLE)")
-    })
+    procmaps::open(path).map_err(|errno| not_opened(path, errno))
 }
 
-fn query(file: std::os::fd::BorrowedFd<'_>, arg: &mut ProcmapQueryArg) -> Result<(), Errno> {
-    // SAFETY: the number and the layout belong together (checked where the struct is defined).
-    let call = unsafe { Updater::<{ PROCMAP_QUERY as rustix::ioctl::Opcode }, _>::new(arg) };
-    // SAFETY: the kernel writes the struct and at most `vma_name_size` bytes at `vma_name_addr`, which names a buffer of that
-    // size in the caller, or nothing.
-    unsafe { rustix::ioctl::ioctl(file, call) }.map_err(Errno::from)
+fn not_opened(path: &'static str, errno: Errno) -> Error {
+    Error::from_errno("open", errno)
+        .because(format!("{path} cannot be opened"))
+        .hint_is("mount /proc; a process that changed its user must be dumpable (PR_SET_DUMPABLE)")
 }
 
-fn of_query(arg: &ProcmapQueryArg, name: &[u8]) -> Vma {
-    let flag = |bit| arg.vma_flags & bit != 0;
-    let name = &name[..name.iter().position(|&b| b == 0).unwrap_or(name.len())];
-    let backing = if arg.vma_page_size > page_size() {
-        Backing::Hugetlb
-    } else {
-        backing(arg.inode != 0 || arg.dev_major != 0 || arg.dev_minor != 0, name)
-    };
-    Vma {
-        range: PageRange::from_aligned(arg.vma_start, arg.vma_end),
-        readable: flag(PROCMAP_QUERY_VMA_READABLE),
-        writable: flag(PROCMAP_QUERY_VMA_WRITABLE),
-        executable: flag(PROCMAP_QUERY_VMA_EXECUTABLE),
-        shared: flag(PROCMAP_QUERY_VMA_SHARED),
-        backing,
-    }
-}
-
-fn backing(file: bool, name: &[u8]) -> Backing {
-    match name {
-        _ if file => Backing::File,
+fn backing(entry: &Entry<'_>) -> Backing {
+    match entry.name {
+        _ if entry.hugetlb => Backing::Hugetlb,
+        _ if entry.file => Backing::File,
         b"[stack]" => Backing::Stack,
         b"" | b"[heap]" => Backing::Anonymous,
         // Names given with PR_SET_VMA_ANON_NAME.
@@ -201,82 +129,12 @@ fn backing(file: bool, name: &[u8]) -> Backing {
     }
 }
 
-fn parse_range(line: &[u8]) -> Option<(u64, u64)> {
-    let text = std::str::from_utf8(line.split(|b| *b == b' ').next()?).ok()?;
-    let (start, end) = text.split_once('-')?;
-    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
-}
-
-/// One line of `/proc/<pid>/maps`: `start-end perms offset major:minor inode name`.
-fn parse_maps_line(line: &[u8]) -> Option<Vma> {
-    let (start, end) = parse_range(line)?;
-    let mut words = line.split(|b| *b == b' ').filter(|word| !word.is_empty()).skip(1);
-    let perms = words.next()?;
-    let device = words.nth(1)?;
-    let inode = words.next()?;
-    let name = words.next().unwrap_or(b"");
-    let has = |at: usize, letter| perms.get(at) == Some(&letter);
-    let file = inode != b"0" || device != b"00:00";
-    let hugetlb = name.starts_with(b"/anon_hugepage") || name.starts_with(b"/hugetlb");
-    Some(Vma {
-        range: PageRange::new(start, end.checked_sub(start)?).ok()?,
-        readable: has(0, b'r'),
-        writable: has(1, b'w'),
-        executable: has(2, b'x'),
-        shared: has(3, b's'),
-        backing: if hugetlb { Backing::Hugetlb } else { backing(file, name) },
-    })
-}
-
-/// Reads lines into memory that cannot be on the device: the kernel would refuse to write there.
-struct Lines<'a> {
-    file: std::os::fd::BorrowedFd<'a>,
-    buffer: ArenaVec<u8>,
-    offset: u64,
-    start: usize,
-    filled: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn new(file: std::os::fd::BorrowedFd<'a>) -> Result<Self> {
-        let buffer = ArenaVec::zeroed(64 << 10).map_err(|errno| Error::from_errno("mmap", errno))?;
-        Ok(Self { file, buffer, offset: 0, start: 0, filled: 0 })
-    }
-
-    fn next_line(&mut self) -> Result<Option<&[u8]>> {
-        loop {
-            let unread = &self.buffer[self.start..self.filled];
-            if let Some(len) = unread.iter().position(|&b| b == b'\n') {
-                let line = self.start..self.start + len;
-                self.start = line.end + 1;
-                return Ok(Some(&self.buffer[line]));
-            }
-            self.buffer.copy_within(self.start..self.filled, 0);
-            self.filled -= self.start;
-            self.start = 0;
-            if self.filled == self.buffer.len() {
-                // No line is this long.
-                return Err(
-                    Error::new(ErrorKind::Other, "read").because("a line of /proc/self/maps does not end")
-                );
-            }
-            let got = rustix::io::pread(self.file, &mut self.buffer[self.filled..], self.offset)
-                .map_err(|errno| Error::from_errno("read", errno.into()))?;
-            if got == 0 {
-                return Ok(None);
-            }
-            self.offset += got as u64;
-            self.filled += got;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn line(text: &str) -> Vma {
-        parse_maps_line(text.as_bytes()).unwrap()
+        Vma::of(&Entry::parse(text.as_bytes()).unwrap())
     }
 
     #[test]
@@ -310,29 +168,6 @@ mod tests {
             line("7f0000000000-7f0000001000 rw-p 00000000 00:00 0  [anon:x]").backing,
             Backing::Anonymous
         );
-        assert!(parse_maps_line(b"").is_none());
-        assert!(parse_maps_line(b"Rss:   12 kB").is_none());
-    }
-
-    #[test]
-    fn the_query_and_the_text_agree() {
-        let maps = Maps::open().unwrap();
-        let text = Maps { file: open_proc("/proc/self/maps").unwrap(), query: AtomicBool::new(false) };
-        let here = std::ptr::from_ref(&text) as u64;
-        let code = Maps::open as *const () as u64;
-        let constant = std::ptr::from_ref("constant").cast::<u8>() as u64;
-        for at in [here, code, constant, 0] {
-            let (a, b) = (maps.at_or_after(at).unwrap().unwrap(), text.at_or_after(at).unwrap().unwrap());
-            if maps.query.load(Ordering::Relaxed) {
-                // Other tests map and unmap beside us: the ends may move.
-                assert_eq!(
-                    (a.readable, a.writable, a.executable, a.backing),
-                    (b.readable, b.writable, b.executable, b.backing)
-                );
-            }
-            assert!(at == 0 || b.range.contains(at));
-        }
-        assert_eq!(text.at_or_after(u64::MAX - 1).unwrap(), None);
     }
 
     #[test]

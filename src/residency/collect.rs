@@ -3,7 +3,7 @@
 use super::kernel::Kernel;
 use super::place::Class;
 use super::run::{Run, push_joined};
-use super::scanner::Support;
+use super::support::Support;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::{PageRange, page_size};
 use crate::uapi::pagemap_scan::{

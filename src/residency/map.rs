@@ -113,7 +113,7 @@ impl Residency {
     /// Bytes per place. Walks the runs; keep the answer.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        Summary::of(self)
+        Summary::of(&self.runs, || self.bounds_of_ambiguity())
     }
 
     /// What the range is made of, in one word.
@@ -145,7 +145,7 @@ impl Residency {
         hash
     }
 
-    pub(super) fn bounds_of_ambiguity(&self) -> (u64, u64) {
+    fn bounds_of_ambiguity(&self) -> (u64, u64) {
         let page_by_page = self.runs_in(Place::Ambiguous).map(Run::len).sum::<u64>();
         let counted = self.ambiguities.iter().map(|a| a.ambiguous).sum::<u64>();
         let least = self.ambiguities.iter().map(|a| a.in_range.0).sum();

@@ -1,14 +1,14 @@
 //! The real kernel: `/proc/self` and three system calls. All unsafe code of this module is here.
 
 use std::ffi::c_void;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use rustix::process::Pid;
 
 use super::kernel::{Kernel, Listing, SwapSpace};
 use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::procmaps::{open, read_at};
 use crate::range::PageRange;
 use crate::uapi::IoctlArg;
 use crate::uapi::pagemap_scan::{PageRegion, PmScanArg};
@@ -25,26 +25,18 @@ pub(super) struct Proc {
     swaps: Option<Option<OwnedFd>>,
 }
 
-fn open(path: &str) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn read_at(fd: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut *buffer, offset)).map_err(Errno::from)
-}
-
 impl Proc {
     pub(super) fn open() -> Result<Self> {
         let pagemap = open(PAGEMAP).map_err(|errno| {
-            let error = Error::new(ErrorKind::Unsupported, "open(/proc/self/pagemap)").errno_is(errno.into());
+            let error = Error::new(ErrorKind::Unsupported, "open(/proc/self/pagemap)").errno_is(errno);
             match errno {
-                rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => error
+                Errno::EACCES | Errno::EPERM => error
                     .because("this process may not read its own page map: it is not dumpable (setuid, changed credentials, PR_SET_DUMPABLE), or sandboxed")
                     .hint_is("prctl(PR_SET_DUMPABLE, 1) where that is acceptable"),
-                rustix::io::Errno::NOENT => error
+                Errno::ENOENT => error
                     .because("there is no page map: /proc is not mounted, or the kernel lacks CONFIG_PROC_PAGE_MONITOR")
                     .hint_is("mount proc on /proc"),
-                _ => Error::from_errno("open(/proc/self/pagemap)", errno.into()),
+                _ => Error::from_errno("open(/proc/self/pagemap)", errno),
             }
         })?;
         Ok(Self { owner: rustix::process::getpid(), pagemap, maps: None, smaps: None, swaps: None })
@@ -68,7 +60,7 @@ impl Kernel for Proc {
 
     fn entries(&mut self, start: u64, words: &mut [u64]) -> Result<usize, Errno> {
         let offset = start / crate::range::page_size() * 8;
-        read_at(&self.pagemap, bytemuck::cast_slice_mut(words), offset).map(|bytes| bytes / 8)
+        read_at(self.pagemap.as_fd(), bytemuck::cast_slice_mut(words), offset).map(|bytes| bytes / 8)
     }
 
     fn mincore(&mut self, range: PageRange, resident: &mut [u8]) -> Result<(), Errno> {
@@ -94,7 +86,7 @@ impl Kernel for Proc {
         let swaps = self.swaps.get_or_insert_with(|| open("/proc/swaps").ok());
         let Some(swaps) = swaps else { return SwapSpace::NotBuilt };
         let mut text = [0; 1024];
-        match read_at(swaps, &mut text, 0) {
+        match read_at(swaps.as_fd(), &mut text, 0) {
             Ok(read) => match text[..read].iter().filter(|&&byte| byte == b'\n').count() {
                 0 | 1 => SwapSpace::Empty,
                 _ => SwapSpace::Present,
@@ -112,7 +104,7 @@ impl Kernel for Proc {
             Some(fd) => fd,
             None => fd.insert(open(listing.path())?),
         };
-        read_at(fd, buffer, offset)
+        read_at(fd.as_fd(), buffer, offset)
     }
 
     fn nodes(&mut self, pages: &[u64], nodes: &mut [i32]) -> Result<(), Errno> {

@@ -8,7 +8,7 @@ use super::kernel::{Kernel, Listing, SwapSpace};
 use super::map::{Ambiguity, Residency};
 use super::place::Class;
 use super::run::{Run, push_joined};
-use super::scanner::Support;
+use super::support::Support;
 use super::vma::{Reader, Vma};
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::{PageRange, page_size};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::map::Residency;
 use super::place::Place;
+use super::run::Run;
 
 /// How many bytes of a scanned range are where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,9 +15,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(residency: &Residency) -> Self {
+    /// Of runs, of whose ambiguous pages `ambiguous` says how many bytes are in VRAM, from least to most.
+    pub(super) fn of(runs: &[Run], ambiguous: impl FnOnce() -> (u64, u64)) -> Self {
         let mut summary = Self::default();
-        for run in residency.runs() {
+        for run in runs {
             let index = run.place().index();
             summary.bytes[index] += run.len();
             if run.is_huge() {
@@ -27,7 +28,7 @@ impl Summary {
         let certain = summary.bytes(Place::Device);
         let (least, most) = match summary.bytes(Place::Ambiguous) {
             0 => (0, 0),
-            _ => residency.bounds_of_ambiguity(),
+            _ => ambiguous(),
         };
         summary.device = (certain + least, certain + most);
         summary

@@ -1,8 +1,9 @@
-//! Mappings, read from `/proc/self/maps` or `smaps` in ascending order without allocation.
+//! Mappings of `/proc/self/maps` or `smaps`, in ascending order, as far as a scan asks.
 
 use super::decide::Kind;
 use super::kernel::{Kernel, Listing};
 use crate::error::Errno;
+use crate::procmaps::{Entry, Lines, vm_flags};
 use crate::range::{PageRange, page_size};
 
 /// One mapping, as far as a scan asks.
@@ -16,18 +17,13 @@ pub(super) struct Vma {
     pub(super) userfaultfd: bool,
 }
 
-/// Bytes of a line that are kept; the fields that matter end well before.
-const KEPT: usize = 512;
 const BUFFER: usize = 4096;
 
 /// Where in a listing one is.
 #[derive(Debug)]
 pub(super) struct Reader {
     listing: Listing,
-    offset: u64,
-    buffer: Box<[u8]>,
-    filled: usize,
-    at: usize,
+    lines: Lines<Box<[u8]>>,
     /// A mapping whose lines are being read.
     open: Option<Vma>,
     /// The mapping last given out.
@@ -36,13 +32,14 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(listing: Listing) -> Self {
-        let buffer = vec![0; BUFFER].into_boxed_slice();
-        Self { listing, offset: 0, buffer, filled: 0, at: 0, open: None, last: None }
+        let lines = Lines::new(vec![0; BUFFER].into_boxed_slice());
+        Self { listing, lines, open: None, last: None }
     }
 
     /// Begins anew: what was read before is forgotten.
     pub(super) fn rewind(&mut self) {
-        (self.offset, self.filled, self.at, self.open, self.last) = (0, 0, 0, None, None);
+        self.lines.rewind();
+        (self.open, self.last) = (None, None);
     }
 
     /// The mapping that holds `addr`, which must not be below that of an earlier call since the last
@@ -60,100 +57,51 @@ impl Reader {
     }
 
     fn next(&mut self, kernel: &mut impl Kernel) -> Result<Option<Vma>, Errno> {
-        let mut line = [0; KEPT];
-        while let Some(length) = self.line(kernel, &mut line)? {
-            let text = &line[..length];
-            if let Some(header) = parse_header(text) {
+        let listing = self.listing;
+        while let Some(line) = self.lines.next(|offset, buffer| kernel.read(listing, offset, buffer))? {
+            if let Some(entry) = Entry::parse(line) {
                 // Each mapping ends where the next begins; in `maps` that is every line.
-                if let Some(whole) = self.open.replace(header) {
+                if let Some(whole) = self.open.replace(Vma::of(&entry)) {
                     return Ok(Some(whole));
                 }
             } else if let Some(vma) = &mut self.open {
-                parse_field(text, vma);
-                if text.starts_with(b"VmFlags:") {
+                if let Some(flags) = vm_flags(line) {
+                    vma.note_flags(flags);
                     // The last line of a mapping; waiting for the next would walk the page tables of another one.
                     return Ok(self.open.take());
                 }
+                vma.note_swapped(line);
             }
         }
         Ok(self.open.take())
     }
+}
 
-    /// The next line without its end, cut to what is kept; `None` at the end of the file.
-    fn line(&mut self, kernel: &mut impl Kernel, line: &mut [u8; KEPT]) -> Result<Option<usize>, Errno> {
-        let mut length = 0;
-        let mut any = false;
-        loop {
-            if self.at == self.filled {
-                self.filled = kernel.read(self.listing, self.offset, &mut self.buffer)?;
-                self.at = 0;
-                self.offset += self.filled as u64;
-                if self.filled == 0 {
-                    return Ok(any.then_some(length));
-                }
-            }
-            any = true;
-            let rest = &self.buffer[self.at..self.filled];
-            let end = rest.iter().position(|&byte| byte == b'\n');
-            let part = &rest[..end.unwrap_or(rest.len())];
-            let kept = part.len().min(KEPT - length);
-            line[length..length + kept].copy_from_slice(&part[..kept]);
-            length += kept;
-            self.at += part.len();
-            if end.is_some() {
-                self.at += 1;
-                return Ok(Some(length));
-            }
-        }
+impl Vma {
+    fn of(entry: &Entry<'_>) -> Self {
+        let kind = match (entry.shared || entry.hugetlb, entry.file) {
+            (true, _) => Kind::Fixed,
+            (false, true) => Kind::PrivateFile,
+            (false, false) => Kind::Anonymous,
+        };
+        Self { range: entry.range, kind, swapped: 0, userfaultfd: false }
     }
-}
 
-fn fields(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| byte.is_ascii_whitespace()).filter(|field| !field.is_empty())
-}
+    fn note_swapped(&mut self, line: &[u8]) {
+        let Some(value) = line.strip_prefix(b"Swap:") else { return };
+        let digits = value.trim_ascii().split(|&byte| byte == b' ').next();
+        let kib = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
+        self.swapped = kib.unwrap_or(0) * 1024 / page_size();
+    }
 
-fn number(text: &[u8], radix: u32) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(text).ok()?, radix).ok()
-}
-
-/// `start-end perms offset device inode [path]`; `None` for any other line.
-fn parse_header(text: &[u8]) -> Option<Vma> {
-    let mut fields = fields(text);
-    let mut ends = fields.next()?.split(|&byte| byte == b'-');
-    let (start, end) = (number(ends.next()?, 16)?, number(ends.next()?, 16)?);
-    let shared = *fields.next()?.get(3)? == b's';
-    let file = number(fields.nth(2)?, 10)? != 0;
-    let kind = match (shared, file) {
-        (true, _) => Kind::Fixed,
-        (false, true) => Kind::PrivateFile,
-        (false, false) => Kind::Anonymous,
-    };
-    // The top gate page ("vsyscall") lies where no range of this process can.
-    (start <= end).then_some(Vma {
-        range: PageRange::from_aligned(start, end),
-        kind,
-        swapped: 0,
-        userfaultfd: false,
-    })
-}
-
-fn parse_field(text: &[u8], vma: &mut Vma) {
-    let mut fields = fields(text);
-    match fields.next() {
-        Some(b"Swap:") => {
-            let kib = fields.next().and_then(|field| number(field, 10)).unwrap_or(0);
-            vma.swapped = kib * 1024 / page_size();
-        }
-        Some(b"VmFlags:") => {
-            for flag in fields {
-                match flag {
-                    b"um" | b"uw" | b"ui" => vma.userfaultfd = true,
-                    b"ht" => vma.kind = Kind::Fixed,
-                    _ => {}
-                }
+    fn note_flags(&mut self, flags: impl Iterator<Item = [u8; 2]>) {
+        for flag in flags {
+            match &flag {
+                b"um" | b"uw" | b"ui" => self.userfaultfd = true,
+                b"ht" => self.kind = Kind::Fixed,
+                _ => {}
             }
         }
-        _ => {}
     }
 }
 
@@ -161,28 +109,28 @@ fn parse_field(text: &[u8], vma: &mut Vma) {
 mod tests {
     use super::*;
 
+    fn of(line: &str) -> Vma {
+        Vma::of(&Entry::parse(line.as_bytes()).unwrap())
+    }
+
     #[test]
     fn headers_tell_the_kind() {
-        let kind = |text: &str| parse_header(text.as_bytes()).map(|vma| vma.kind);
-        assert_eq!(kind("7f12a000-7f13a000 rw-p 00000000 00:00 0 "), Some(Kind::Anonymous));
-        assert_eq!(kind("7f12a000-7f13a000 rw-p 00000000 00:00 0 [heap]"), Some(Kind::Anonymous));
-        assert_eq!(kind("7f12a000-7f13a000 r--p 00001000 fe:01 1234  /a b-c d"), Some(Kind::PrivateFile));
-        assert_eq!(kind("7f12a000-7f13a000 rw-s 00000000 00:01 99 /dev/zero (deleted)"), Some(Kind::Fixed));
-        assert_eq!(kind("Swap:                  4 kB"), None);
-        assert_eq!(kind("VmFlags: rd wr mr mw me ac sd"), None);
-        assert_eq!(kind("FilePmdMapped:         0 kB"), None);
-        assert_eq!(kind(""), None);
+        assert_eq!(of("7f12a000-7f13a000 rw-p 00000000 00:00 0 ").kind, Kind::Anonymous);
+        assert_eq!(of("7f12a000-7f13a000 rw-p 00000000 00:00 0 [heap]").kind, Kind::Anonymous);
+        assert_eq!(of("7f12a000-7f13a000 r--p 00001000 fe:01 1234  /a b-c d").kind, Kind::PrivateFile);
+        assert_eq!(of("7f12a000-7f13a000 rw-s 00000000 00:01 99 /dev/zero (deleted)").kind, Kind::Fixed);
+        assert_eq!(of("7f12a000-7f13a000 rw-p 00000000 00:0f 9 /anon_hugepage (deleted)").kind, Kind::Fixed);
     }
 
     #[test]
     fn fields_are_counted_in_pages() {
-        let mut vma = parse_header(b"1000-9000 rw-p 00000000 00:00 0").unwrap();
-        parse_field(b"Swap:                 16 kB", &mut vma);
-        parse_field(b"SwapPss:              12 kB", &mut vma);
+        let mut vma = of("1000-9000 rw-p 00000000 00:00 0");
+        vma.note_swapped(b"Swap:                 16 kB");
+        vma.note_swapped(b"SwapPss:              12 kB");
         assert_eq!((vma.swapped, vma.userfaultfd), (16 * 1024 / page_size(), false));
-        parse_field(b"VmFlags: rd wr mr mw me ac um sd ", &mut vma);
+        vma.note_flags(vm_flags(b"VmFlags: rd wr mr mw me ac um sd ").unwrap());
         assert!(vma.userfaultfd);
-        parse_field(b"VmFlags: rd wr mr mw me ac ht sd ", &mut vma);
+        vma.note_flags(vm_flags(b"VmFlags: rd wr mr mw me ac ht sd ").unwrap());
         assert_eq!(vma.kind, Kind::Fixed);
     }
 }

@@ -126,6 +126,18 @@ impl ArenaVec<u8> {
     }
 }
 
+impl<T: Copy> AsRef<[T]> for ArenaVec<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Copy> AsMut<[T]> for ArenaVec<T> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self
+    }
+}
+
 impl<T: Copy> Deref for ArenaVec<T> {
     type Target = [T];
 

@@ -201,11 +201,11 @@ impl Model {
         let mut text = String::new();
         let page = page_size();
         for mapping in &self.mappings {
-            let inode = if mapping.file || mapping.shared { 4711 } else { 0 };
+            let file = if mapping.file || mapping.shared { "fe:01 4711" } else { "00:00 0" };
             let path =
                 if mapping.file { "/a file - with blanks: Swap: 1 kB".repeat(20) } else { String::new() };
             text += &format!(
-                "{:x}-{:x} rw-{} 00000000 fe:01 {inode} {path}\n",
+                "{:x}-{:x} rw-{} 00000000 {file} {path}\n",
                 mapping.first * page,
                 mapping.end() * page,
                 if mapping.shared { 's' } else { 'p' },

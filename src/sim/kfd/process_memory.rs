@@ -7,6 +7,7 @@ use rustix::mm::Advice;
 
 use crate::error::{Errno, Error, Result};
 use crate::pagemap::{Atomicity, Event, Events, MigrateOptions, Space, VramRegion, Windows};
+use crate::procmaps::{Entry, Maps};
 use crate::range::{PageRange, SIZE_2M};
 use crate::sim::kfd::config::KfdConfig;
 use crate::sim::kfd::memory::{Change, Kind, Memory, Piece, Watch};
@@ -145,13 +146,11 @@ impl Memory for ProcessMemory {
     }
 
     fn is_heap_or_stack(&self, address: u64) -> bool {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        maps.lines().filter(|line| line.ends_with("[heap]") || line.ends_with("[stack]")).any(|line| {
-            let (start, end) =
-                line.split(' ').next().and_then(|range| range.split_once('-')).unwrap_or_default();
-            let parse = |text| u64::from_str_radix(text, 16);
-            parse(start).is_ok_and(|start| start <= address) && parse(end).is_ok_and(|end| address < end)
-        })
+        let is_one =
+            |entry: &Entry<'_>| entry.range.contains(address) && matches!(entry.name, b"[heap]" | b"[stack]");
+        let buffer = || Ok(vec![0; 4096]);
+        let found = Maps::open().and_then(|maps| maps.at_or_after(address, buffer, is_one));
+        found.is_ok_and(|found| found == Some(true))
     }
 
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {

@@ -122,6 +122,7 @@ impl AddressSpace {
             }
             match event {
                 Event::Unmapped(range) | Event::Moved { from: range, .. } => {
+                    ranges.note_cut(range);
                     gone.extend(ranges.starts_in(range.start(), range.end()));
                 }
                 // Contents gone, addresses still there: the range stays and is filled in again.

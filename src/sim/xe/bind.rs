@@ -207,6 +207,21 @@ fn unmap(
     }
     let parts = state.vmas.carve(start, end);
     check_fence(&parts)?;
+    // What is left of a user pointer is a new one.
+    for part in &parts {
+        if !matches!(part.backing, Backing::Userptr { .. }) {
+            continue;
+        }
+        let before = part.start.checked_sub(1).and_then(|at| state.vmas.at(at));
+        let remnants = before.filter(|vma| vma.is_same_as(part)).into_iter();
+        let behind = state.vmas.at(part.end).filter(|vma| vma.is_same_as(part));
+        for vma in remnants.chain(behind) {
+            if let Backing::Userptr { address } = vma.backing {
+                let write = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0;
+                vm.pin(address, vma.end - vma.start, write)?;
+            }
+        }
+    }
     for part in &parts {
         let Backing::Object { object, .. } = &part.backing else { continue };
         // With those gone who needed it, what is left decides; without any mapping it stays what it was.

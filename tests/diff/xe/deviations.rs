@@ -26,6 +26,13 @@ pub(super) const KNOWN: &[Deviation] = &[
         then: Then::Stop,
     },
     Deviation {
+        name: "memory replaced while it comes back",
+        why: "a touch lets its thread go when the registration for device pages ends, and the one for mere watching begins after \
+              that: `userfaultfd` has no step from one to the other. What is mapped over in between nobody is told of",
+        is: replaced_unseen,
+        then: Then::Stop,
+    },
+    Deviation {
         name: "memory that the process may not write to, under a read-only mirror",
         why: "the driver moves it like any other; `UFFDIO_MOVE` takes writable memory only, and the simulation does not open what \
               the process has closed, not even for a moment",
@@ -53,6 +60,21 @@ fn misplaced_user_pointer(mismatch: &Mismatch, steps: &[Step]) -> bool {
     mismatch.step.verb == "read"
         && steps.iter().any(|step| step.text("op") == Some("userptr"))
         && (through_pointer(&mismatch.real) || through_pointer(&mismatch.sim))
+}
+
+/// The simulation holds on to a range of which a part was replaced right behind a touch in the same block.
+fn replaced_unseen(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let blocks = |step: &Step| {
+        let (at, pages) = (step.number("at", 0).unwrap_or(0), step.number("pages", 1).unwrap_or(1));
+        at / HUGE..(at + pages).div_ceil(HUGE)
+    };
+    let meet = |a: &Step, b: &Step| blocks(a).start < blocks(b).end && blocks(b).start < blocks(a).end;
+    let touches = |step: &Step| matches!(step.verb.as_str(), "read" | "write");
+    let replaces = |step: &Step| matches!(step.verb.as_str(), "map" | "unmap" | "remap");
+    matches!(mismatch.step.verb.as_str(), "bind" | "binds")
+        && mismatch.real.starts_with("ok")
+        && mismatch.sim == "EBUSY"
+        && steps.windows(2).any(|two| touches(&two[0]) && replaces(&two[1]) && meet(&two[0], &two[1]))
 }
 
 /// Pages that went to VRAM on the real side only, all of them not writable for the process, after a read-only mirror was bound.

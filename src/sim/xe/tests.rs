@@ -20,6 +20,7 @@ mod migrate;
 mod object;
 mod peer;
 mod prefetch;
+mod refusals;
 mod shared;
 mod syncobj;
 mod vm;

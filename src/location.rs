@@ -35,29 +35,42 @@ pub enum Fallback {
 #[derive(Clone, PartialEq, Eq)]
 pub struct VramRegion {
     device: Device,
-    instance: u16,
+    /// The driver's number where it has one, otherwise 1: never 0, which stands for system memory.
+    number: u16,
     size: u64,
 }
 
 impl VramRegion {
     pub(crate) const fn new(device: Device, instance: u16, size: u64) -> Self {
-        Self { device, instance, size }
+        Self { device, number: if instance == 0 { 1 } else { instance }, size }
     }
 
     /// The GPU whose memory it is.
     #[must_use]
+    #[inline]
     pub const fn device(&self) -> &Device {
         &self.device
     }
 
     /// The driver's number for the region: the memory region instance on xe (from 1), 0 on KFD, whose GPUs have one each.
     #[must_use]
+    #[inline]
     pub const fn instance(&self) -> u16 {
-        self.instance
+        match self.device {
+            Device::Xe(_) => self.number,
+            Device::Kfd(_) => 0,
+        }
+    }
+
+    /// A number by which a mirror tells the region from the others of the GPU and from system memory, which is 0.
+    #[inline]
+    pub(crate) const fn number(&self) -> u16 {
+        self.number
     }
 
     /// Size in bytes, as the driver reports it; 0 for a GPU without memory of its own.
     #[must_use]
+    #[inline]
     pub const fn size(&self) -> u64 {
         self.size
     }
@@ -65,6 +78,6 @@ impl VramRegion {
 
 impl fmt::Debug for VramRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VramRegion({} of {})", self.instance, self.device.node())
+        write!(f, "VramRegion({} of {})", self.instance(), self.device.node())
     }
 }

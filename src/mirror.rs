@@ -139,12 +139,14 @@ impl Mirror {
     /// assert!(outcome.is_complete(), "{outcome}");
     /// # Ok::<(), drm_pagemap::Error>(())
     /// ```
+    #[inline]
     #[must_use = "nothing moves until `run`"]
     pub fn prefetch<T>(&self, data: &[T]) -> Prefetch<'_> {
         self.prefetch_range(PageRange::covering(data))
     }
 
     /// Prepares to move the pages of `range`, exactly.
+    #[inline]
     #[must_use = "nothing moves until `run`"]
     pub fn prefetch_range(&self, range: PageRange) -> Prefetch<'_> {
         Prefetch::new(self, range)

@@ -129,6 +129,12 @@ fn single_calls(costs: &HashMap<String, Cost>, no_hsakmt: Option<&str>) -> Resul
         for way in ways {
             let name = format!("measured_{call}_{way}");
             for (peer, label) in [("c", "ioctl in C"), ("rust", "ioctl in Rust, same checks")] {
+                // A mirror is told whose memory is meant, and checks that.
+                let call = if (peer, name.as_str()) == ("rust", "measured_prefetch_mirror") {
+                    "prefetch_to"
+                } else {
+                    call
+                };
                 lines.push((name.clone(), label, format!("measured_{call}_{peer}")));
             }
             if matches!(call, "set" | "get") {

@@ -3,10 +3,18 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use drm_pagemap::uapi::{kfd, xe};
+
+/// Memory of a device.
+#[derive(Debug)]
+pub(crate) struct Place {
+    device: Arc<()>,
+    region: u16,
+    size: u64,
+}
 
 /// An open device and what is known of it.
 #[derive(Debug)]
@@ -17,6 +25,7 @@ pub(crate) struct Raw {
     /// A page that a child finds zeroed.
     owner: &'static AtomicU64,
     can_prefetch: OnceLock<bool>,
+    device: Arc<()>,
     gpus_are_acquired: OnceLock<bool>,
 }
 
@@ -34,11 +43,31 @@ impl Raw {
         };
         owner.store(1, Ordering::Relaxed);
         let (can_prefetch, gpus_are_acquired) = (OnceLock::from(true), OnceLock::from(true));
-        Self { fd, vm_id, page_mask: page as u64 - 1, owner, can_prefetch, gpus_are_acquired }
+        let device = Arc::new(());
+        Self { fd, vm_id, page_mask: page as u64 - 1, owner, can_prefetch, device, gpus_are_acquired }
+    }
+
+    /// A region of this device's memory.
+    pub(crate) fn place(&self, region: u16) -> Place {
+        Place { device: self.device.clone(), region, size: 1 << 30 }
+    }
+
+    /// [`prefetch`](Self::prefetch) that checks whose memory it is to go to, as a mirror does.
+    #[inline(never)]
+    pub(crate) fn prefetch_to(&self, start: u64, size: u64, to: &Place) -> io::Result<()> {
+        if !Arc::ptr_eq(&to.device, &self.device) || to.size == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.prefetch_checked(start, size, to.region.into())
     }
 
     #[inline(never)]
     pub(crate) fn prefetch(&self, start: u64, size: u64, region: u32) -> io::Result<()> {
+        self.prefetch_checked(start, size, region)
+    }
+
+    #[inline(always)]
+    fn prefetch_checked(&self, start: u64, size: u64, region: u32) -> io::Result<()> {
         self.check(start, size)?;
         if size == 0 {
             return Ok(());

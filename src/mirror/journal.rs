@@ -186,6 +186,12 @@ impl Journal {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether anybody reads.
+    #[inline]
+    pub(super) fn is_read(&self) -> bool {
+        self.readers.load(Ordering::Acquire) != 0
+    }
+
     /// Makes a request, remembered if anybody reads.
     pub(super) fn note<T>(
         &self,
@@ -195,7 +201,7 @@ impl Journal {
         request: impl FnOnce() -> Result<T>,
         result_of: impl FnOnce(&Result<T>) -> RequestResult,
     ) -> Result<T> {
-        if self.readers.load(Ordering::Acquire) == 0 {
+        if !self.is_read() {
             return request();
         }
         let number = self.begin(kind, range, to);

@@ -26,18 +26,19 @@ impl Obstacles {
     /// For pages that are missing in the target, of a range of which `there` bytes are not.
     pub(super) fn of(space: &Space, target: Target, missing: &[PageRange], there: u64) -> Self {
         let none = Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false };
-        match (space, target) {
+        match space {
+            _ if !target.is_vram() => none,
             // Of a peer's memory nothing is known here.
-            (_, Target::System) | (Space::Xe { .. }, Target::Peer) => none,
-            (Space::Xe { vm, .. }, Target::Vram(instance)) => {
-                let region = region(vm, instance);
+            Space::Xe { .. } if target == Target::PEER => none,
+            Space::Xe { vm, .. } => {
+                let region = region(vm, target.region());
                 region.map_or(none, |region| Self {
                     vram_full: region.total.saturating_sub(region.used.max(there)) < SIZE_2M,
                     smallest_block: block(region.min_page_size),
                     ..none
                 })
             }
-            (Space::Kfd { gpu, .. }, Target::Vram(_) | Target::Peer) => {
+            Space::Kfd { gpu, .. } => {
                 let unlinked_gpu = missing.iter().take(ASKED).any(|&range| has_unlinked_gpu(gpu, range));
                 Self { vram_full: is_full(gpu, there), unlinked_gpu, ..none }
             }

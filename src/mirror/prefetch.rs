@@ -26,6 +26,7 @@ pub struct Prefetch<'m> {
 }
 
 impl<'m> Prefetch<'m> {
+    #[inline]
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
         Self { mirror, range, to: Goal::Unsaid, fallback: Fallback::default(), observe: Observe::default() }
     }
@@ -103,28 +104,23 @@ impl<'m> Prefetch<'m> {
     pub fn run(self) -> Result<Outcome> {
         match &self.to {
             Goal::Peer(region) => self.run_to_peer(region),
-            _ => self.run_to(self.target()),
+            _ => self.run_to(&self.to),
         }
     }
 
     #[inline]
-    fn run_to(&self, target: Result<Target>) -> Result<Outcome> {
-        if self.observe == Observe::Nothing && !self.range.is_empty() {
-            self.run_unobserved(target?)?;
+    fn run_to(&self, goal: &Goal) -> Result<Outcome> {
+        if let (Observe::Nothing, &Goal::At(target), false) = (self.observe, goal, self.range.is_empty()) {
+            self.mirror.prefetch_unobserved(self.range, target)?;
             return Ok(Outcome::unobserved(self.range.len()));
         }
-        self.run_observed(target)
+        self.run_observed(goal)
     }
 
-    /// The driver's own objects know which process they belong to.
-    fn run_unobserved(&self, target: Target) -> Result<()> {
-        self.note(target, || self.mirror.space.prefetch(self.range, target), RequestResult::of_call)
-    }
-
-    fn run_observed(&self, target: Result<Target>) -> Result<Outcome> {
+    fn run_observed(&self, goal: &Goal) -> Result<Outcome> {
         let mirror = self.mirror;
         mirror.owner.check(PREFETCH)?;
-        let target = target?;
+        let target = target(goal)?;
         if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
@@ -134,7 +130,7 @@ impl<'m> Prefetch<'m> {
             mirror.keep(scratch);
             outcome
         };
-        self.note(target, observed, RequestResult::of_outcome)
+        mirror.note_prefetch(self.range, target, observed, RequestResult::of_outcome)
     }
 
     /// xe names memory of other devices in advice only.
@@ -146,7 +142,7 @@ impl<'m> Prefetch<'m> {
             return Ok(Outcome::nothing());
         }
         let preferred = Settings { preferred: Some(Location::Vram(region.clone())), ..Settings::default() };
-        let prefetch = || self.run_to(Ok(Target::Peer));
+        let prefetch = || self.run_to(&Goal::At(Target::PEER));
         let error = match mirror.advice.during(&mirror.space, self.range, &preferred, prefetch) {
             Err(error) if error.kind() == ErrorKind::NoInterconnect => error,
             done => return done,
@@ -158,35 +154,52 @@ impl<'m> Prefetch<'m> {
                 ));
             }
             Fallback::OwnVram => mirror.space.nearest()?,
-            Fallback::System => Target::System,
+            Fallback::System => Target::SYSTEM,
         };
         let instead = if target.is_vram() { Fallback::OwnVram } else { Fallback::System };
-        Ok(self.run_to(Ok(target))?.fell_back(instead))
+        Ok(self.run_to(&Goal::At(target))?.fell_back(instead))
     }
+}
 
-    fn target(&self) -> Result<Target> {
-        match &self.to {
-            Goal::At(target) => Ok(*target),
-            Goal::Peer(_) => Ok(Target::Peer),
-            Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
-                .because("no target was given")
-                .hint_is("say .to(gpu.vram()) or .to_system()")),
-            Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
-                .hint_is("prefetch through a mirror of the GPU that owns the memory")),
-            Goal::NoVram => {
-                Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
-            }
+fn target(goal: &Goal) -> Result<Target> {
+    match goal {
+        Goal::At(target) => Ok(*target),
+        Goal::Peer(_) => Ok(Target::PEER),
+        Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
+            .because("no target was given")
+            .hint_is("say .to(gpu.vram()) or .to_system()")),
+        Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
+            .hint_is("prefetch through a mirror of the GPU that owns the memory")),
+        Goal::NoVram => {
+            Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
         }
     }
+}
 
-    fn note<T>(
+impl Mirror {
+    /// The one call, and nothing else while nobody reads events. The driver's own objects know which process they belong to.
+    fn prefetch_unobserved(&self, range: PageRange, target: Target) -> Result<()> {
+        if self.journal.is_read() {
+            return self.prefetch_noted(range, target);
+        }
+        self.space.prefetch(range, target)
+    }
+
+    #[cold]
+    fn prefetch_noted(&self, range: PageRange, target: Target) -> Result<()> {
+        let prefetch = || self.space.prefetch(range, target);
+        self.note_prefetch(range, target, prefetch, RequestResult::of_call)
+    }
+
+    fn note_prefetch<T>(
         &self,
+        range: PageRange,
         target: Target,
         request: impl FnOnce() -> Result<T>,
         result_of: impl FnOnce(&Result<T>) -> RequestResult,
     ) -> Result<T> {
         let memory = if target.is_vram() { Memory::Vram } else { Memory::System };
-        self.mirror.journal.note(RequestKind::Prefetch, self.range, Some(memory), request, result_of)
+        self.journal.note(RequestKind::Prefetch, range, Some(memory), request, result_of)
     }
 }
 

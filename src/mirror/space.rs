@@ -32,16 +32,9 @@ pub(super) enum Space {
     },
 }
 
-/// Where a prefetch goes, in the driver's terms.
+/// Where a prefetch goes: xe's number of a memory region of the mirror's own GPU, where 0 is system memory. KFD has one region, 1 here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// System memory.
-    System,
-    /// A VRAM region of the mirror's own GPU, by the driver's number.
-    Vram(u16),
-    /// VRAM of another GPU that the advice in force prefers. xe only.
-    Peer,
-}
+pub(super) struct Target(u16);
 
 /// What came of saying where a prefetch goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +52,18 @@ pub(super) enum Goal {
 }
 
 impl Target {
+    pub(super) const SYSTEM: Self = Self(0);
+    /// Memory of another GPU, which the advice in force prefers. xe only.
+    pub(super) const PEER: Self = Self(u16::MAX);
+
+    #[inline]
     pub(super) const fn is_vram(self) -> bool {
-        !matches!(self, Self::System)
+        self.0 != Self::SYSTEM.0
+    }
+
+    /// The number of the memory region, on xe.
+    pub(super) const fn region(self) -> u16 {
+        self.0
     }
 }
 
@@ -96,16 +99,13 @@ impl Space {
     }
 
     /// Translates a location for a prefetch by GPU `own`.
+    #[inline]
     pub(super) fn goal(own: &Device, to: &Location) -> Goal {
         match to {
-            Location::System => Goal::At(Target::System),
-            Location::Vram(region) if region.device() != own => match (own, region.device()) {
-                (Device::Xe(_), Device::Xe(_)) if region.size() == 0 => Goal::NoVram,
-                (Device::Xe(_), Device::Xe(_)) => Goal::Peer(region.clone()),
-                _ => Goal::OtherGpu,
-            },
+            Location::System => Goal::At(Target::SYSTEM),
+            Location::Vram(region) if region.device() != own => peer(own, region),
             Location::Vram(region) if region.size() == 0 => Goal::NoVram,
-            Location::Vram(region) => Goal::At(Target::Vram(region.instance())),
+            Location::Vram(region) => Goal::At(Target(region.number())),
         }
     }
 
@@ -128,34 +128,27 @@ impl Space {
             Self::Xe { vm, .. } => {
                 let regions = vm.device().memory_regions()?;
                 let vram = regions.iter().find(|region| region.class == xe::MemoryClass::Vram);
-                Ok(vram.map_or(Target::System, |region| Target::Vram(region.instance)))
+                Ok(vram.map_or(Target::SYSTEM, |region| Target(region.instance)))
             }
             Self::Kfd { gpu, .. } => {
                 let bytes = gpu.node()?.vram_bytes();
-                Ok(if bytes == 0 { Target::System } else { Target::Vram(0) })
+                Ok(if bytes == 0 { Target::SYSTEM } else { Target(1) })
             }
         }
     }
 
     /// Makes the one call that prefetches.
+    #[inline(always)]
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
-            Self::Xe { vm, .. } => vm.prefetch(
-                range,
-                match target {
-                    Target::System => xe::PrefetchTarget::System,
-                    Target::Vram(instance) => xe::PrefetchTarget::Region(instance),
-                    Target::Peer => xe::PrefetchTarget::Advised,
-                },
-            ),
-            Self::Kfd { gpu, .. } => {
+            Self::Xe { vm, .. } => {
                 let to = match target {
-                    Target::System => kfd::Location::System,
-                    Target::Vram(_) | Target::Peer => kfd::Location::Gpu(gpu.id()),
+                    Target::PEER => xe::PrefetchTarget::Advised,
+                    target => xe::PrefetchTarget::Region(target.region()),
                 };
-                let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
-                gpu.process().set_attributes(range, &attributes)
+                vm.prefetch_inlined(range, to)
             }
+            Self::Kfd { gpu, .. } => prefetch_kfd(gpu, range, target),
         }
     }
 
@@ -210,6 +203,22 @@ impl Space {
                 )
             }
         }
+    }
+}
+
+fn prefetch_kfd(gpu: &KfdGpu, range: PageRange, target: Target) -> Result<()> {
+    let to = if target.is_vram() { kfd::Location::Gpu(gpu.id()) } else { kfd::Location::System };
+    let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
+    gpu.process().set_attributes(range, &attributes)
+}
+
+/// What memory of another GPU is to a prefetch.
+#[cold]
+fn peer(own: &Device, region: &VramRegion) -> Goal {
+    match (own, region.device()) {
+        (Device::Xe(_), Device::Xe(_)) if region.size() == 0 => Goal::NoVram,
+        (Device::Xe(_), Device::Xe(_)) => Goal::Peer(region.clone()),
+        _ => Goal::OtherGpu,
     }
 }
 

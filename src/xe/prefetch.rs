@@ -129,6 +129,12 @@ impl Vm {
     ///   [`ErrorKind::ForeignProcess`], [`ErrorKind::DeviceLost`].
     #[doc(alias = "DRM_XE_VM_BIND_OP_PREFETCH")]
     pub fn prefetch(&self, range: PageRange, target: PrefetchTarget) -> Result<()> {
+        self.prefetch_inlined(range, target)
+    }
+
+    /// [`prefetch`](Self::prefetch), compiled into its caller, which knows what kind of target it has.
+    #[inline(always)]
+    pub(crate) fn prefetch_inlined(&self, range: PageRange, target: PrefetchTarget) -> Result<()> {
         self.check_process(VmBind::NAME)?;
         if range.is_empty() {
             return Ok(());

@@ -83,6 +83,13 @@ fn an_mi200_with_xnack() {
 }
 
 #[test]
+fn five_levels_of_page_tables() {
+    let machine = amd("7.3.4", &[MI200], |kfd| kfd.xnack = true);
+    let machine = machine.file("/proc/cpuinfo", "flags\t\t: fpu la57 lm\n");
+    expect("amd_la57", &machine, &[Verdict::Degraded]);
+}
+
+#[test]
 fn xnack_is_off_and_why() {
     let degraded = &[Verdict::Degraded];
     expect("amd_xnack_off", &amd("7.3.4", &[MI200], |_| {}), degraded);

@@ -11,6 +11,7 @@ mod lab;
 mod matrix;
 mod release;
 mod table;
+mod upstream;
 
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short, Value};
@@ -23,6 +24,7 @@ cargo xtask hwtest ...   the test suite for everything that talks to a GPU
 cargo xtask bench ...    what everything costs beside what a user would pick instead
 cargo xtask diff ...     the simulated devices against the real drivers
 cargo xtask hmm ...      residency against the kernel's test device for heterogeneous memory
+cargo xtask upstream ... the driver's own tests (IGT) in the lab
 cargo xtask matrix ...   the table of what was tested where
 cargo xtask bench-hw ... what moving memory to a GPU and back costs here
 cargo xtask release-check
@@ -80,6 +82,10 @@ fn run(mut parser: Parser) -> Result<i32> {
         "matrix" => {
             child::catch_interrupts()?;
             matrix::main(parser)
+        }
+        "upstream" => {
+            child::catch_interrupts()?;
+            upstream::main(parser)
         }
         "hwtest" => {
             child::catch_interrupts()?;

@@ -1,11 +1,12 @@
 //! Whether the GPU can form every address the process can have.
 
+use crate::device::Driver;
 use crate::doctor::checks;
 use crate::doctor::facts::{Facts, hex, text};
 use crate::doctor::finding::Finding;
 
 /// `end` is the first address the GPU cannot form.
-pub(super) fn check(facts: &Facts<'_>, end: u64) -> Finding {
+pub(super) fn check(facts: &Facts<'_>, driver: Driver, end: u64) -> Finding {
     /// x86 gives a process addresses below this unless it asks for higher ones, with four levels of page tables or five.
     const FOUR_LEVELS: u64 = 1 << 47;
     const FIVE_LEVELS: u64 = 1 << 56;
@@ -19,13 +20,19 @@ pub(super) fn check(facts: &Facts<'_>, end: u64) -> Finding {
         );
     }
     match facts.kernel.five_level_paging {
-        Ok(true) if end < FIVE_LEVELS => Finding::degraded(
-            &checks::ADDRESSES,
-            format!(
-                "{gpu}, this CPU those of 57 (la57): memory that a program asks for above 2^47 cannot be mirrored; Intel's compute runtime refuses altogether"
-            ),
-            "if a program asks for such addresses, or uses that runtime: boot with no5lvl",
-        ),
+        Ok(true) if end < FIVE_LEVELS => {
+            let (runtime, cure) = match driver {
+                Driver::Xe => (
+                    "; Intel's compute runtime refuses altogether",
+                    "if a program asks for such addresses, or uses that runtime: boot with no5lvl",
+                ),
+                Driver::Kfd => ("", "if a program asks for such addresses: boot with no5lvl"),
+            };
+            let observed = format!(
+                "{gpu}, this CPU those of 57 (la57): memory that a program asks for above 2^47 cannot be mirrored{runtime}"
+            );
+            Finding::degraded(&checks::ADDRESSES, observed, cure)
+        }
         Ok(true) => {
             Finding::ok(&checks::ADDRESSES, format!("{gpu}, enough for five levels of page tables (la57)"))
         }

@@ -29,7 +29,9 @@ pub(super) fn check(
     answers.confirmed = has_svm && render_opens;
     if let (true, Ok(process), Ok(topology)) = (has_svm, &kfd.process, &kfd.topology) {
         let apertures = node.gpu_id().and_then(|id| process.apertures(id));
-        answers.findings.extend(apertures.map(|a| addresses::check(facts, a.gpuvm.1.saturating_add(1))));
+        answers
+            .findings
+            .extend(apertures.map(|a| addresses::check(facts, Driver::Kfd, a.gpuvm.1.saturating_add(1))));
         answers.findings.push(xnack::check(facts, process, topology));
     }
     answers.findings.extend(bugs::check(facts, Driver::Kfd, true));

@@ -75,7 +75,7 @@ pub(super) fn check(facts: &Facts<'_>, subject: &Subject<'_>, channel: Channel, 
         answers.findings.push(prefetch(facts, &device));
         answers.findings.push(advice(&device));
     }
-    answers.findings.push(addresses::check(facts, 1 << config.va_bits));
+    answers.findings.push(addresses::check(facts, Driver::Xe, 1 << config.va_bits));
     answers.findings.extend(bugs::check(facts, Driver::Xe, config.has_vram));
 }
 

@@ -64,6 +64,13 @@ impl Context {
         self.report.expect_log(part);
     }
 
+    /// The same, for what only kernels before `fixed` say.
+    pub(crate) fn expect_log_before(&self, fixed: (u32, u32), part: &str) {
+        if kernel_series() < fixed {
+            self.expect_log(part);
+        }
+    }
+
     /// Adds a picture of where the pages of a range are now to the report.
     pub(crate) fn picture(&self, what: &str, range: PageRange) -> TestResult {
         if self.report.is_wanted() {
@@ -71,6 +78,13 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// The running kernel's major and minor number.
+fn kernel_series() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel says its release");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
+    (numbers.next().expect("a major number"), numbers.next().expect("a minor number"))
 }
 
 /// Why a test stopped without having shown anything.

@@ -52,6 +52,8 @@ const SIGNATURE: u32 = u32::from_le_bytes(*b"VGPU");
 const ARM: u32 = 1;
 const CLEAR: u32 = 2;
 const COUNTER: u32 = 3;
+const UNPLUG: u32 = 5;
+const REPLUG: u32 = 6;
 const FIRED: u32 = 9;
 
 impl Mailbox {
@@ -95,6 +97,16 @@ impl Mailbox {
     /// What the device has counted since it was made.
     pub(crate) fn count(&self, count: Count) -> u64 {
         self.command(COUNTER, count as u32)
+    }
+
+    /// Takes the device off the bus, as if it were pulled out.
+    pub(crate) fn unplug(&self) {
+        self.command(UNPLUG, 0);
+    }
+
+    /// Puts it back, in the state after power-on; its driver has to probe it again.
+    pub(crate) fn replug(&self) {
+        self.command(REPLUG, 0);
     }
 
     fn command(&self, command: u32, select: u32) -> u64 {

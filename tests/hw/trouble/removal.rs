@@ -20,6 +20,11 @@ pub(crate) const TESTS: &[Test] = &[
         needs: &[Need::Xe, Need::Vram, Need::Injection],
         run: driver_unbound_while_prefetching,
     },
+    Test {
+        name: "trouble/device_pulled_out",
+        needs: &[Need::Xe, Need::Vram, Need::Injection],
+        run: device_pulled_out,
+    },
 ];
 
 const LEN: usize = 4 << 20;
@@ -91,6 +96,39 @@ fn driver_unbound_while_prefetching(context: &Context) -> TestResult {
     assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
     assert_lost(&mirror, &bench.gpu, &data);
     assert_intact(&data);
+    let_go(bench, mirror, data);
+    Ok(())
+}
+
+/// Nobody tells the driver: it finds out when nothing answers any more. What is in VRAM is lost with it.
+fn device_pulled_out(context: &Context) -> TestResult {
+    for part in [
+        // Registers read as all ones; jobs and invalidations are never answered.
+        "MMIO unreliable",
+        "xe_force_wake_get",
+        "TLB invalidation fence timeout",
+        "guc_exec_queue_timedout_job",
+        // The reset that the driver tries finds nothing to reset, and it gives the device up.
+        "xe_guc_submit_start",
+        "reset failed",
+        "declared device",
+    ] {
+        context.expect_log(part);
+    }
+    let bench = Bench::new(context)?;
+    let mailbox = bench.mailbox("slot that it can be pulled out of without a word")?;
+    let mirror = bench.mirror()?;
+    let data = filled(LEN)?;
+    let bystander = filled(LEN)?;
+    assert!(bench.to_vram(&mirror, &bystander)?.is_complete());
+    assert!(mirror.prefetch(&bystander).to_system().run()?.is_complete());
+    mailbox.unplug();
+    let error = bench.to_vram(&mirror, &data).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
+    assert!(error.hint().is_some(), "{error}");
+    assert_lost(&mirror, &bench.gpu, &data);
+    assert_intact(&bystander);
+    mailbox.replug();
     let_go(bench, mirror, data);
     Ok(())
 }

@@ -51,8 +51,17 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Writes the private configuration into `folder` and reads the package lists.
+    /// Writes the private configuration into `folder` and reads the package lists of the usual suites.
     pub(crate) fn open(folder: &Path, source: &Source) -> Result<Self> {
+        Self::open_suites(folder, source, SUITES)
+    }
+
+    /// The same with one suite only, for what must come from there with everything it needs.
+    pub(crate) fn open_only(folder: &Path, source: &Source, suite: &str) -> Result<Self> {
+        Self::open_suites(folder, source, &[(suite, Necessity::Required)])
+    }
+
+    fn open_suites(folder: &Path, source: &Source, suites: &[(&str, Necessity)]) -> Result<Self> {
         let usual = || {
             KEYRINGS
                 .iter()
@@ -80,7 +89,7 @@ impl Apt {
         fs::write(folder.join("conf"), configuration(folder))?;
         let apt = Self { folder: folder.to_owned() };
         let line = |suite: &str| format!("deb [signed-by={}] {mirror} {suite} main\n", keyring.display());
-        let wanted = SUITES.iter().map(|(suite, necessity)| (*suite, *necessity));
+        let wanted = suites.iter().map(|(suite, necessity)| (*suite, *necessity));
         let extra = source.suites.iter().map(|suite| (suite.as_str(), Necessity::Required));
         let mut sources = String::new();
         for (suite, necessity) in wanted.chain(extra) {

@@ -92,7 +92,7 @@ impl Cache {
 
     /// Removes what interrupted setups left.
     pub(crate) fn sweep(&self) -> Result<()> {
-        for parent in ["", "qemu", "kernel", "headers", "busybox", "initramfs", "hmm"] {
+        for parent in ["", "qemu", "kernel", "headers", "busybox", "initramfs", "hmm", "upstream"] {
             for entry in fs::read_dir(self.path(parent)).into_iter().flatten().flatten() {
                 if entry.file_name().as_encoded_bytes().starts_with(b".unfinished-") {
                     fs::remove_dir_all(entry.path())

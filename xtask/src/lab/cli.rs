@@ -228,7 +228,7 @@ fn clean_command(mut parser: Parser) -> Result<i32> {
     }
     let _lock = cache.lock()?;
     // Only what the lab makes: the folder may have been named by mistake.
-    let parts = ["apt", "qemu", "kernel", "headers", "busybox", "initramfs", "hmm", "logs"];
+    let parts = ["apt", "qemu", "kernel", "headers", "busybox", "initramfs", "hmm", "upstream", "logs"];
     for part in parts.iter().filter(|part| !logs || **part == "logs") {
         let path = cache.path(part);
         if path.exists() {

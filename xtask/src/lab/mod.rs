@@ -23,15 +23,17 @@ mod setup;
 mod vendor;
 
 pub(crate) use apt::{Apt, Source};
-pub(crate) use boot::{End, Tools, run as boot};
+pub(crate) use boot::{End, Report, Tools, run as boot};
 pub(crate) use cache::Cache;
 pub(crate) use cli::main;
 pub(crate) use guest_init::Message;
 pub(crate) use initramfs::GuestFile;
 pub(crate) use kernel::Kernel;
+pub(crate) use klog::Watch;
 pub(crate) use module::Tree as ModuleTree;
 pub(crate) use options::{GuestOptions, HELP as OPTIONS_HELP, path, seconds, text, unexpected};
 pub(crate) use programs::{Kind, Target, Workspace, cargo};
+pub(crate) use qemu::Accel;
 pub(crate) use session::{
     Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, describe_unknown, spec,
     tools,

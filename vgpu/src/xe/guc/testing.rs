@@ -1,6 +1,7 @@
 //! A device without threads, and the part of the driver that talks to the firmware.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Ctb, Message};
 use crate::board::Board;
@@ -215,6 +216,20 @@ impl Bench {
     /// Lets the firmware deliver what waits.
     pub(crate) fn deliver(&mut self) -> Progress {
         Postman::new(self.core.clone()).step()
+    }
+}
+
+/// A hang guard for loops that wait for something: a test that hangs says nothing, and hides those after it.
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    pub(crate) fn new() -> Patience {
+        Patience(Instant::now())
+    }
+
+    /// Called in each round of the loop.
+    pub(crate) fn check(&self, what: &str) {
+        assert!(self.0.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
     }
 }
 

@@ -44,6 +44,22 @@
 //!   that the CPU touches goes back to system memory for good.
 //! * Attributes belong to addresses, not to Rust objects: they last until `munmap`.
 //!
+//! * Memory in VRAM must **not be moved** to another address (`mremap`, and `realloc` of large blocks, which is how a `Vec` grows):
+//!   see below.
+//!
+//! # Memory that moves
+//!
+//! `mremap` takes pages in VRAM along to their new address, and amdgpu (7.3.4, with all kernels that were read) does not notice.
+//! There a touch by the CPU is a `SIGBUS`, where no attributes were set (`svm_migrate_to_ram` finds no range), or never ends,
+//! where they were; and setting attributes that map the pages on a GPU dereferences NULL in the kernel
+//! (`svm_range_dma_map_dev` follows the VRAM of a range that has none). The C library moves large blocks in `realloc`, so that
+//! pushing to a `Vec` can be enough.
+//!
+//! Bring memory back before it may move: a prefetch to [`Location::System`], or a touch of every page. A
+//! [`Buffer`](crate::Buffer) never moves. This crate does not look for such pages before it sets attributes: page tables say
+//! that a page is in VRAM and not whether the driver knows, so telling the two apart takes two more system calls with every call,
+//! between which another thread can move memory all the same.
+//!
 //! # What is not here
 //!
 //! amdgpu's proposed DRM ioctl for SVM (`DRM_IOCTL_AMDGPU_GEM_SVM`, posted 2026, not merged) is **never issued** by this

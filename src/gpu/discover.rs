@@ -222,6 +222,9 @@ fn kfd_system(
     Ok(KfdSystem::new(process, topology, renders))
 }
 
+#[cfg(all(test, feature = "sim"))]
+mod render_calls;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,11 @@ impl Process {
     /// memory is moved and mapped as the attributes ask. A failure of that part does not take the attributes back; a
     /// failure before it changes nothing. Moving **to** a GPU never fails visibly.
     ///
+    /// Without XNACK, leave no queue running on a range while a **part of one 2 MiB block** of it gets other attributes: the driver
+    /// takes the large page apart and maps what is around the part again afterwards, and where the part has neither end at a
+    /// border of the block it forgets what lies behind it (`svm_range_split_tail`, seen on 7.3.4). The next access of the GPU there is
+    /// a memory violation, after which the kernel runs no queue of the process. Whole blocks are not concerned.
+    ///
     /// The kernel asks to come back (`EAGAIN`) when mappings of the process change meanwhile; that is done here, boundedly.
     ///
     /// # Errors

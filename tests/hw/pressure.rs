@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use drm_pagemap::{Buffer, Driver, Error, ErrorKind, Location, Outcome};
+use drm_pagemap::{Buffer, Error, ErrorKind, Location, Outcome};
 
 use crate::harness::{Context, Need, Test, TestResult, overcommitted};
 use crate::placement::{device_bytes, word_at};
@@ -117,11 +117,6 @@ fn writers_lose_no_update(context: &Context) -> TestResult {
 }
 
 fn writers_and_eviction(context: &Context) -> TestResult {
-    if context.is_lab() && context.gpu().driver() == Driver::Kfd {
-        skip!(
-            "amdgpu 7.3.4 has hung here for good: its eviction and the process wait for the lock of the mappings"
-        );
-    }
     let mirror = context.gpu().mirror()?;
     let data = Buffer::<u64>::zeroed(overcommitted(context.gpu()) as usize / 8)?;
     let vram = context.gpu().vram();

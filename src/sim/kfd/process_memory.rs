@@ -75,10 +75,10 @@ impl Memory for ProcessMemory {
     fn pieces(&self, range: PageRange) -> Result<Vec<Piece>, Errno> {
         let mut map = VmaMap::new();
         map.read(range).map_err(errno)?;
-        let mut pieces: Vec<Piece> = Vec::new();
+        let (mut pieces, mut flags): (Vec<Piece>, _) = (Vec::new(), MappingFlags::default());
         for piece in map.within(range).filter_map(|vma| piece_of(vma, range)) {
             // The engine's registrations split mappings that a real driver sees as one.
-            match pieces.last_mut().filter(|last| continues(last, &piece)) {
+            match pieces.last_mut().filter(|last| continues(last, &piece) && flags.are_alike(last, &piece)) {
                 Some(last) => last.range = last.range.hull(piece.range),
                 None => pieces.push(piece),
             }
@@ -163,6 +163,45 @@ impl Memory for ProcessMemory {
     }
 }
 
+/// What the list of mappings does not show and keeps the kernel from joining two (`DONTFORK`, locked, ...), read when it matters.
+#[derive(Debug, Default)]
+struct MappingFlags {
+    /// First address and flags of each mapping, ascending.
+    mappings: Option<Vec<(u64, String)>>,
+}
+
+impl MappingFlags {
+    /// What registering with userfaultfd sets, and what means nothing for joining.
+    const IGNORED: [&'static str; 4] = ["um", "uw", "ui", "sd"];
+
+    fn are_alike(&mut self, one: &Piece, other: &Piece) -> bool {
+        let mappings = self.mappings.get_or_insert_with(|| {
+            let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+            Self::parse(&text)
+        });
+        let of = |address: u64| {
+            let after = mappings.partition_point(|(start, _)| *start <= address);
+            after.checked_sub(1).map(|index| mappings[index].1.as_str())
+        };
+        of(one.range.end() - 1) == of(other.range.start())
+    }
+
+    fn parse(smaps: &str) -> Vec<(u64, String)> {
+        let mut mappings = Vec::new();
+        let mut start = None;
+        for line in smaps.lines() {
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                let kept = flags.split_whitespace().filter(|flag| !Self::IGNORED.contains(flag));
+                mappings.extend(start.take().map(|start| (start, kept.collect::<Vec<_>>().join(" "))));
+            } else if let Some((first, _)) = line.split_once(' ').and_then(|(range, _)| range.split_once('-'))
+            {
+                start = u64::from_str_radix(first, 16).ok().or(start);
+            }
+        }
+        mappings
+    }
+}
+
 fn errno(error: Error) -> Errno {
     error.errno().unwrap_or(Errno::ENOMEM)
 }
@@ -180,7 +219,21 @@ fn piece_of(vma: &Vma, within: PageRange) -> Option<Piece> {
 }
 
 fn continues(last: &Piece, next: &Piece) -> bool {
-    last.range.end() == next.range.start()
-        && last.kind == Kind::Anonymous
-        && (last.kind, last.readable, last.writable) == (next.kind, next.readable, next.writable)
+    let nature = |piece: &Piece| (piece.kind, piece.readable, piece.writable);
+    last.range.end() == next.range.start() && last.kind == Kind::Anonymous && nature(last) == nature(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_mappings() {
+        let smaps = "7f00-8000 rw-p 0 00:00 0\nRss: 4 kB\nVmFlags: rd wr mr mw me ac sd um \n\
+                     8000-9000 rw-p 0 00:00 0\nVmFlags: rd wr mr mw me dc ac \n\
+                     9000-a000 rw-p 0 00:00 0\nVmFlags: rd wr mr mw me ac uw \n";
+        let expected =
+            [(0x7f00, "rd wr mr mw me ac"), (0x8000, "rd wr mr mw me dc ac"), (0x9000, "rd wr mr mw me ac")];
+        assert_eq!(MappingFlags::parse(smaps), expected.map(|(start, flags)| (start, flags.to_owned())));
+    }
 }

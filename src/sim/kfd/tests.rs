@@ -9,6 +9,7 @@ use crate::uapi::kfd as abi;
 
 mod checks;
 mod dispatcher;
+mod faults;
 mod migration;
 mod model;
 mod vectors;

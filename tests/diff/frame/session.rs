@@ -35,6 +35,8 @@ struct Found {
     /// The shortest script.
     steps: Vec<Step>,
     mismatch: Mismatch,
+    /// The real driver's answers to them.
+    answers: Vec<String>,
     /// It did not show itself in every run.
     unsteady: bool,
 }
@@ -150,7 +152,7 @@ impl Session<'_> {
             self.note(&recording::print(script, &comparison.real));
         }
         if let Some(mismatch) = comparison.mismatch {
-            self.differs(script, mismatch)?;
+            self.differs(script, mismatch, comparison.real.answers)?;
         }
         if self.scripts % 50 == 0 {
             let took = self.began.elapsed().as_secs();
@@ -168,7 +170,7 @@ impl Session<'_> {
         compare(self.model, steps).map_err(|error| format!("cannot run a worker: {error}"))
     }
 
-    fn differs(&mut self, script: &Script, mismatch: Mismatch) -> Result<(), String> {
+    fn differs(&mut self, script: &Script, mismatch: Mismatch, answers: Vec<String>) -> Result<(), String> {
         let kind = mismatch.kind();
         if let Some(found) = self.found.get_mut(&kind) {
             found.scripts.push(script.name.clone());
@@ -176,7 +178,9 @@ impl Session<'_> {
         }
         println!("differs: {}: {kind}", script.name);
         let mut shown = 0;
-        for _ in 0..AGAIN {
+        // Without a search for a shorter script it is only told of, and time goes to other scripts.
+        let again = if self.options.tries == 0 { 0 } else { AGAIN };
+        for _ in 0..again {
             let again = self.compare(&script.steps)?.mismatch;
             shown += usize::from(again.is_some_and(|again| again.at == mismatch.at && again.kind() == kind));
         }
@@ -184,12 +188,19 @@ impl Session<'_> {
             scripts: vec![script.name.clone()],
             steps: script.steps[..script.steps.len().min(mismatch.at + 1)].to_vec(),
             mismatch,
-            unsteady: shown < AGAIN,
+            unsteady: shown < again,
+            answers: Vec::new(),
         };
         if shown > 0 {
             self.shorten(&mut found)?;
         }
-        print!("{}", describe(&found, self.model));
+        found.answers = if again == 0 {
+            answers
+        } else {
+            let real = transcript(self.model, Side::Real, &found.steps, &like());
+            real.map(|real| real.answers).unwrap_or_default()
+        };
+        print!("{}", describe(&found));
         self.found.insert(kind, found);
         Ok(())
     }
@@ -227,7 +238,7 @@ impl Session<'_> {
     fn report(&self) -> u8 {
         println!("\n{} scripts, {} steps compared, {}", self.scripts, self.compared, self.verdict());
         for found in self.found.values() {
-            print!("{}", describe(found, self.model));
+            print!("{}", describe(found));
         }
         for (deviation, times) in self.model.deviations().iter().zip(&self.explained) {
             match times {
@@ -244,15 +255,13 @@ impl Session<'_> {
 }
 
 /// A mismatch with its script and the answers to every step of it.
-fn describe(found: &Found, model: &dyn Model) -> String {
+fn describe(found: &Found) -> String {
     let steady = if found.unsteady { ", not in every run" } else { "" };
     let mut text = format!("--- in {} scripts ({}){steady}\n", found.scripts.len(), few(&found.scripts));
-    let answers =
-        transcript(model, Side::Real, &found.steps, &like()).map(|real| real.answers).unwrap_or_default();
     for (number, step) in found.steps.iter().enumerate() {
         text += &format!("{step}\n");
         if number < found.mismatch.at {
-            text += &format!("#   {}\n", answers.get(number).map_or("?", String::as_str));
+            text += &format!("#   {}\n", found.answers.get(number).map_or("?", String::as_str));
         }
     }
     text + &format!("#   real: {}\n#   sim:  {}\n", found.mismatch.real, found.mismatch.sim)

@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd;
 
 use drm_pagemap::channel::Retry;
+use drm_pagemap::uapi::IoctlArg;
 use drm_pagemap::uapi::kfd as abi;
 
 use super::subject::{Open, named, told};
@@ -136,28 +137,33 @@ impl Open {
 
     /// `map-object n= count= done= gpu=`
     pub(super) fn map_object(&mut self, step: &Step) -> Result<String, BadStep> {
-        let ids = [self.id(step)?];
-        let mut arg = abi::MapMemoryToGpu {
-            handle: self.handle(step)?,
-            device_ids_array_ptr: ids.as_ptr() as u64,
-            n_devices: step.number("count", 1)?.min(1) as u32,
-            n_success: step.number("done", 0)? as u32,
-        };
-        let answer = self.call(&mut arg);
-        Ok(format!("{} {}", told(answer), arg.n_success))
+        self.change_mapping(step, |handle, device_ids_array_ptr, n_devices, n_success| abi::MapMemoryToGpu {
+            handle,
+            device_ids_array_ptr,
+            n_devices,
+            n_success,
+        })
     }
 
     /// `unmap-object n= count= done= gpu=`
     pub(super) fn unmap_object(&mut self, step: &Step) -> Result<String, BadStep> {
+        self.change_mapping(step, |handle, device_ids_array_ptr, n_devices, n_success| {
+            abi::UnmapMemoryFromGpu { handle, device_ids_array_ptr, n_devices, n_success }
+        })
+    }
+
+    /// A call with a handle, a list of one GPU at most, its length and how much of it is done, which ends the argument.
+    fn change_mapping<A: IoctlArg>(
+        &self,
+        step: &Step,
+        argument: impl FnOnce(u64, u64, u32, u32) -> A,
+    ) -> Result<String, BadStep> {
         let ids = [self.id(step)?];
-        let mut arg = abi::UnmapMemoryFromGpu {
-            handle: self.handle(step)?,
-            device_ids_array_ptr: ids.as_ptr() as u64,
-            n_devices: step.number("count", 1)?.min(1) as u32,
-            n_success: step.number("done", 0)? as u32,
-        };
-        let answer = self.call(&mut arg);
-        Ok(format!("{} {}", told(answer), arg.n_success))
+        let (count, done) = (step.number("count", 1)?.min(1) as u32, step.number("done", 0)? as u32);
+        let mut arg = argument(self.handle(step)?, ids.as_ptr() as u64, count, done);
+        let answer = told(self.call(&mut arg));
+        let done: u32 = bytemuck::pod_read_unaligned(&bytemuck::bytes_of(&arg)[size_of::<A>() - 4..]);
+        Ok(format!("{answer} {done}"))
     }
 
     /// `free-object n=`

@@ -1,7 +1,5 @@
 //! The two machines: the real one as it is, and a simulated one with the same GPUs and the same kernel.
 
-use std::fs;
-
 use drm_pagemap::channel::Channel;
 use drm_pagemap::kfd::{GfxVersion, GpuId, Node, Process, Topology, TopologySource, open_device};
 use drm_pagemap::sim::kfd::{GpuConfig, Kernel, Kfd, KfdConfig};
@@ -84,9 +82,9 @@ fn likeness(index: usize, node: &Node) -> Result<GpuConfig, String> {
     })
 }
 
-/// The running kernel's generation, or the newest that is simulated.
+/// The generation of the kernel that is compared with, or the newest that is simulated.
 fn kernel() -> Kernel {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = crate::frame::like();
     let mut numbers = release.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
     let like = match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
         (6, ..=15) => Kernel::V6_12,

@@ -3,6 +3,7 @@
 //! Addresses are page numbers of the arena, see [`crate::memory`]; GPUs are `g0` and `g1`. After each step the driver is given
 //! time to come to rest ([`log`]), so that what it does by itself has an order.
 
+mod arena;
 mod calls;
 mod deviations;
 mod device;

@@ -71,7 +71,7 @@ impl Subject for Open {
             "smi" => self.smi(step),
             "events" => self.events(step),
             "number" => self.number(step),
-            _ => self.arena.perform(step),
+            _ => self.change_memory(step),
         }?;
         // What the driver does by itself after a step belongs to that step.
         self.settle()?;

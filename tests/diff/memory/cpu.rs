@@ -49,7 +49,7 @@ impl Arena {
         }
     }
 
-    /// `map at= pages= kind=anon|shared|private-file|shared-file prot=rw|r|none`: replaces what was there.
+    /// `map at= pages= kind=anon|shared|private-file|shared-file prot=rw|r|none reserve=no|yes`: replaces what was there.
     fn map(&mut self, step: &Step) -> Result<String, BadStep> {
         let (at, pages) = pages(step)?;
         let (readable, writable) = allowed(step)?;
@@ -57,8 +57,9 @@ impl Arena {
         let mut prot = ProtFlags::empty();
         prot.set(ProtFlags::READ, readable);
         prot.set(ProtFlags::WRITE, writable);
-        let (private, shared) =
-            (MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE, MapFlags::SHARED | MapFlags::FIXED);
+        let mut private = MapFlags::PRIVATE | MapFlags::FIXED;
+        private.set(MapFlags::NORESERVE, step.text("reserve").unwrap_or("no") == "no");
+        let shared = MapFlags::SHARED | MapFlags::FIXED;
         let anonymous = |flags| {
             // SAFETY: replaces pages of the arena, which nothing but steps uses.
             unsafe { rustix::mm::mmap_anonymous(to, len, prot, flags) }

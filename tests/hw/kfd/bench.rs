@@ -1,15 +1,16 @@
 //! What the tests of KFD share: attributes of ranges, and a copy engine that stands for "the GPU".
 
 use std::num::NonZeroU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drm_pagemap::device::KfdGpu;
 use drm_pagemap::kfd::{
-    GfxVersion, GpuId, Location, Process, RangeAttributes, SdmaPackets, SdmaQueue, SvmAttribute, Xnack,
+    GfxVersion, GpuId, Location, MemoryException, MemoryExceptions, Process, RangeAttributes, SdmaPackets,
+    SdmaQueue, SvmAttribute, Xnack,
 };
-use drm_pagemap::{Device, Gpu, PageRange};
+use drm_pagemap::{Device, ErrorKind, Gpu, PageRange};
 
-use crate::harness::{Context, Stop, TestResult};
+use crate::harness::{Stop, TestResult};
 use crate::placement::device_bytes;
 
 /// Only a test that fails waits this long.
@@ -27,17 +28,6 @@ impl<'c> Kfd<'c> {
         let Device::Kfd(gpu) = gpu.device() else { skip!("for amdgpu only") };
         gpu.acquire()?;
         Ok(Self { gpu, xnack: gpu.process().xnack()? })
-    }
-
-    /// Skips where the GPU may read stale translations.
-    pub(crate) fn sees_what_came_back(&self, context: &Context) -> TestResult {
-        if context.is_lab() && self.xnack == Xnack::Off {
-            skip!(
-                "without XNACK the copy engine of the virtual GPU has been seen to read where the data was before it came \
-                 back from VRAM; whether the model or the driver is to blame is unknown"
-            );
-        }
-        Ok(())
     }
 
     pub(crate) fn id(&self) -> GpuId {
@@ -111,6 +101,28 @@ impl Engine {
         // SAFETY: the packets of the tests name memory that the test owns and leaves alone until the engine is done, or memory
         // that the GPU is denied.
         Ok(unsafe { self.queue.submit(packets) }?)
+    }
+
+    /// Has the engine do these, and waits for that or for a violation.
+    pub(crate) fn run_or_violate(
+        &mut self,
+        packets: &SdmaPackets,
+        violations: &MemoryExceptions,
+    ) -> Result<Option<MemoryException>, Stop> {
+        self.start(packets)?;
+        let end = Instant::now() + HANG;
+        loop {
+            match self.queue.wait(Duration::from_millis(20)) {
+                Ok(()) => return Ok(None),
+                Err(error) if error.kind() != ErrorKind::TimedOut || Instant::now() > end => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+            if let Some(violation) = violations.wait(Some(Duration::from_millis(1)))? {
+                return Ok(Some(violation));
+            }
+        }
     }
 
     pub(crate) fn copy(&mut self, from: u64, to: u64, bytes: u64) -> TestResult {

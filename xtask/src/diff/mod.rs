@@ -25,7 +25,8 @@ answers step by step, and cuts what differs down to a short script. Needs `cargo
   --corpus              the fixed corpus: its seeds, and the saved scripts of former mismatches
   --script FILE         one saved script; may be repeated
   --record FILE         keep the real driver's answers, for `cargo test --test diff -- replay`
-  --tries N             runs that the search for a shorter script may take (default: 300)
+  --tries N             runs that the search for a shorter script may take (default: 300); with 0 what
+                        differs is not run again either
   --timeout S           for the whole run (default: 3600)
   --release             build with optimizations
 

@@ -147,10 +147,34 @@ mod tests {
 
     #[test]
     fn a_cut_in_a_huge_page_remaps_the_outer_pieces() {
+        let remapped = |cut: PageRange| {
+            let mut ranges = Ranges::default();
+            ranges.insert(Range::new(pages(512, 2000), 9, Gpus::NONE));
+            let new = NewRanges { granularity: 9, access: Gpus::NONE, largest: 1 << 30 };
+            let carved = carve(&mut ranges, cut, &[], new).unwrap();
+            carved.remap.into_iter().map(|start| start / page_size()).collect::<Vec<_>>()
+        };
+        assert_eq!(remapped(pages(1024, 1100)), [1100], "above");
+        assert_eq!(remapped(pages(700, 1536)), [512], "below");
+        assert_eq!(remapped(pages(700, 1100)), [512, 1100]);
+        assert_eq!(remapped(pages(1024, 1536)), [0u64; 0], "not between huge pages");
+        assert_eq!(
+            remapped(pages(1536, 1600)),
+            [0u64; 0],
+            "a block that the range has in part has no huge page"
+        );
+    }
+
+    #[test]
+    fn what_is_left_whole_has_nothing_created_beside_it() {
         let mut ranges = Ranges::default();
-        ranges.insert(Range::new(pages(512, 2048), 9, Gpus::NONE));
-        let new = NewRanges { granularity: 9, access: Gpus::NONE, largest: 1 << 30 };
-        let carved = carve(&mut ranges, pages(1024, 1100), &[], new).unwrap();
-        assert_eq!(carved.remap, [1100 * page_size()]);
+        ranges.insert(Range { mapping_done: true, ..Range::new(pages(10, 20), 9, Gpus::NONE) });
+        let new = NewRanges { granularity: 4, access: Gpus::one(1), largest: SIZE_2M };
+        let carved = carve(&mut ranges, pages(5, 30), &[], new).unwrap();
+        assert_eq!(carved.created, [pages(5, 10), pages(20, 30)]);
+        assert_eq!(carved.update, [20, 5].map(|page| page * page_size()));
+        let created = ranges.get(5 * page_size()).unwrap();
+        assert_eq!((created.granularity, created.access), (4, Gpus::one(1)));
+        assert_eq!(newly_registered(&ranges, pages(0, 40)), 15 * page_size());
     }
 }

@@ -198,8 +198,8 @@ impl State {
         }
     }
 
-    /// Takes note of what is in VRAM after a migration.
-    fn look_at(&mut self, kfd: &Shared, pages: PageRange) {
+    /// Takes note of what is in VRAM.
+    pub(in crate::sim::kfd) fn look_at(&mut self, kfd: &Shared, pages: PageRange) {
         self.resident.remove(pages);
         for run in kfd.memory.in_vram(pages) {
             self.resident.add(run, true);

@@ -17,7 +17,12 @@ impl State {
         }
         // Asked for its answer alone: when it is there, the engine has taken note of all that the process did until now.
         kfd.memory.touches();
-        for change in kfd.memory.changes() {
+        let changes = kfd.memory.changes();
+        // The memory is as the last of them left it: what is done for the first must not bring back to VRAM what others took away.
+        for change in &changes {
+            self.look_after(kfd, change);
+        }
+        for change in changes {
             match change {
                 Change::Unmapped(pages) => self.unmapped_by_cpu(kfd, pages),
                 Change::Discarded(pages) => self.discarded_by_cpu(kfd, pages),
@@ -30,9 +35,22 @@ impl State {
         }
     }
 
+    /// Takes note of what a change left in VRAM.
+    fn look_after(&mut self, kfd: &Shared, change: &Change) {
+        match change {
+            Change::Unmapped(pages) => self.resident.remove(*pages),
+            Change::Discarded(pages) => self.look_at(kfd, *pages),
+            Change::Anything => {
+                let all: Vec<PageRange> = self.ranges.iter().map(|range| range.pages).collect();
+                for pages in all {
+                    self.look_at(kfd, pages);
+                }
+            }
+        }
+    }
+
     /// `munmap`, and everything that unmaps on the way: attributes of these pages are gone, what sticks out keeps its own.
     fn unmapped_by_cpu(&mut self, kfd: &Shared, pages: PageRange) {
-        self.resident.remove(pages);
         self.take_back_in(kfd, pages);
         for start in self.ranges.starts_within(pages) {
             let Some(range) = self.ranges.get(start) else { continue };
@@ -53,10 +71,6 @@ impl State {
 
     /// `madvise(MADV_DONTNEED)` and the like: the pages are others now, attributes stay.
     fn discarded_by_cpu(&mut self, kfd: &Shared, pages: PageRange) {
-        self.resident.remove(pages);
-        for run in kfd.memory.in_vram(pages) {
-            self.resident.add(run, true);
-        }
         self.note_change(kfd, pages, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY);
     }
 

@@ -190,6 +190,51 @@ fn mapping_objects_that_do_not_exist() {
 }
 
 #[test]
+fn an_address_of_a_gpu_has_one_object() {
+    let bench = Bench::with(two_gpus());
+    let ids = [GPU, 0x1111];
+    let allocate = |va_addr| {
+        let flags = abi::KFD_IOC_ALLOC_MEM_FLAGS_GTT;
+        let mut arg = abi::AllocMemoryOfGpu {
+            va_addr,
+            size: 2 * page_size(),
+            gpu_id: GPU,
+            flags,
+            ..Default::default()
+        };
+        bench.call(&mut arg).map(|()| arg.handle)
+    };
+    let map = |handle, gpu: usize| {
+        let device_ids_array_ptr = ids[gpu..].as_ptr() as u64;
+        bench.call(&mut abi::MapMemoryToGpu { handle, device_ids_array_ptr, n_devices: 1, n_success: 0 })
+    };
+    let first = allocate(1 << 40).unwrap();
+    let second = allocate((1 << 40) + page_size()).unwrap();
+    let apart = allocate((1 << 40) + 3 * page_size()).unwrap();
+    map(first, 0).unwrap();
+    map(first, 0).unwrap();
+    assert_eq!(map(second, 0), Err(Errno::EINVAL), "they overlap");
+    map(second, 1).unwrap();
+    map(apart, 0).unwrap();
+    // What was mapped before counts as done and is not looked at again.
+    let mut rest = abi::MapMemoryToGpu {
+        handle: second,
+        device_ids_array_ptr: ids.as_ptr() as u64,
+        n_devices: 2,
+        n_success: 1,
+    };
+    bench.call(&mut rest).unwrap();
+    assert_eq!(rest.n_success, 2);
+    let state = bench.kfd.primary.lock();
+    let object_at = |gpu, page: u64| {
+        state.objects.at(gpu, (1 << 40) + page * page_size()).map(|object| object.pages.start())
+    };
+    assert_eq!(object_at(0, 1), Some(1 << 40));
+    assert_eq!((object_at(1, 0), object_at(1, 1)), (None, Some((1 << 40) + page_size())));
+    assert_eq!(object_at(0, 3), Some((1 << 40) + 3 * page_size()));
+}
+
+#[test]
 fn xnack_modes() {
     let bench = Bench::with(KfdConfig::with_gpus(vec![GpuConfig::navi31(GPU, 1 << 30)]));
     let mode = |bench: &Bench, value: i32| {

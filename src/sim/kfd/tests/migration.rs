@@ -31,10 +31,10 @@ fn is_intact(buffer: &Buffer<u8>) -> bool {
 }
 
 /// The log of a GPU, every event, as lines without time and process.
-struct Log(std::fs::File);
+pub(super) struct Log(std::fs::File);
 
 impl Log {
-    fn of(bench: &Bench, gpu: u32) -> Self {
+    pub(super) fn of(bench: &Bench, gpu: u32) -> Self {
         let mut arg = abi::SmiEvents { gpuid: gpu, anon_fd: 0 };
         bench.call(&mut arg).unwrap();
         // SAFETY: the descriptor was made for us just now.
@@ -43,7 +43,7 @@ impl Log {
         Self(file)
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let mut bytes = vec![0; 8192];
         match std::io::Read::read(&mut &self.0, &mut bytes) {
             Ok(len) => bytes.truncate(len),
@@ -74,12 +74,12 @@ impl Log {
     }
 }
 
-fn at(range: PageRange) -> String {
+pub(super) fn at(range: PageRange) -> String {
     format!("@{:x}({:x})", range.start() / page_size(), range.pages())
 }
 
 impl Bench {
-    fn in_vram(&self, range: PageRange) -> u64 {
+    pub(super) fn in_vram(&self, range: PageRange) -> u64 {
         self.kfd.shared.memory.in_vram(range).iter().map(PageRange::pages).sum()
     }
 
@@ -257,6 +257,18 @@ fn full_vram_evicts_what_was_there_longest() {
         assert_eq!(bench.get_one(buffer.range(), PREFETCH), GPU);
         assert!(is_intact(buffer));
     }
+}
+
+#[test]
+fn what_was_asked_for_again_is_not_evicted_first() {
+    let bench = Bench::with(config(|config| config.gpus[0].vram = 64 << 20));
+    let mib = (1 << 20) / page_size();
+    let buffers: Vec<_> = (0..3).map(|_| filled(24 * mib)).collect();
+    let prefetch = |index: usize| bench.set(buffers[index].range(), &[(PREFETCH, GPU)]).unwrap();
+    [0, 1, 0, 2].into_iter().for_each(prefetch);
+    let there = |index: usize| bench.in_vram(buffers[index].range());
+    // Ranges are of 2 MiB here, and no more leave than must.
+    assert_eq!([0, 1, 2].map(there), [24 * mib, 16 * mib, 24 * mib]);
 }
 
 #[test]

@@ -162,8 +162,11 @@ fn classify(from: Option<Place>, to: Option<Place>) -> u32 {
 
 fn copy(core: &Core, job: &mut Job, run: &RunMemory<'_>, from: u64, to: u64, len: u64) -> Result<(), End> {
     if job.cursor.done == 0 && !job.cursor.asked {
-        let source = run.translate(run.at(from), Access::Read)?.place();
-        let target = run.translate(run.at(to), Access::Write)?.place();
+        let (source, target) = {
+            let _permit = run.enter()?;
+            let source = run.translate(run.at(from), Access::Read)?.place();
+            (source, run.translate(run.at(to), Access::Write)?.place())
+        };
         job.cursor.asked = true;
         tracing::trace!(target: "sdma", id = ?job.id, from, to, len, "copy");
         let kinds = [Kind::CopySkip, Kind::CopyError, Kind::CopyHang, Kind::CopySlow];

@@ -66,9 +66,10 @@ impl Entry {
         self.0 & FURTHER != 0
     }
 
-    /// Where it points, for an object of `1 << shift` bytes.
-    pub fn target(self, shift: u32) -> Target {
-        let address = self.0 & ADDRESS & !((1 << shift) - 1);
+    /// Where it points. Pages larger than 4 KiB begin at any 4 KiB: the driver looks only at whether memory goes on without a
+    /// gap when it makes one (`amdgpu_vm_pte_fragment`, `amdgpu_vm_update_range`).
+    pub fn target(self) -> Target {
+        let address = self.0 & ADDRESS;
         if self.0 & SYSTEM != 0 { Target::System(Dma(address)) } else { Target::Frame(FrameAddr(address)) }
     }
 }
@@ -105,9 +106,8 @@ mod tests {
         // A page in VRAM as the driver writes it: fragment and memory type bits do not matter.
         let e = Entry(0x0000_0001_2345_6000 | 1 << 57 | 9 << 7 | 0x71);
         assert!(e.valid() && e.readable() && e.writable() && !e.leaf() && !e.further());
-        assert_eq!(e.target(12), Target::Frame(FrameAddr(0x1_2345_6000)));
-        assert_eq!(e.target(21), Target::Frame(FrameAddr(0x1_2340_0000)));
-        assert_eq!(Entry(0x7777_7003).target(12), Target::System(Dma(0x7777_7000)));
+        assert_eq!(e.target(), Target::Frame(FrameAddr(0x1_2345_6000)));
+        assert_eq!(Entry(0x7777_7003).target(), Target::System(Dma(0x7777_7000)));
         assert!(Entry::null().partially_resident() && !Entry::null().valid());
     }
 }

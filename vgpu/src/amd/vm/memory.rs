@@ -41,10 +41,10 @@ impl Memory {
         self.hubs[hub.index()].write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops kept translations and waits until no access uses them any more.
+    /// Drops kept translations when no access uses them any more. Not earlier: an access that is under way could keep what it
+    /// found in the tables before they changed.
     pub fn invalidate(&self, hub: HubId, vmids: u16) {
-        self.tlb.invalidate(hub, vmids);
-        self.gate.drain();
+        self.gate.exclusive(|| self.tlb.invalidate(hub, vmids));
     }
 
     /// The memory that a page table entry points to.
@@ -119,7 +119,7 @@ impl RunMemory<'_> {
             (hub.place(at.0), hub.context(0).root())
         };
         let Some(Place::Gart(offset)) = place else { return Err(Cause::NotValid) };
-        let entry = self.memory.load(root.target(12).plus((offset >> 12) * 8));
+        let entry = self.memory.load(root.target().plus((offset >> 12) * 8));
         // The driver's own pages carry no access rights.
         let leaf = Leaf::new(entry.ok_or(Cause::NotValid)?, 12)?;
         Ok(Leaf { readable: true, writable: true, ..leaf })
@@ -151,6 +151,7 @@ impl RunMemory<'_> {
             Va::Process(va) => self.process_leaf(va)?,
         };
         leaf.check(access)?;
+        tracing::trace!(target: "vm", owner = ?self.owner, at = address, ?leaf, "walked");
         self.memory.tlb.keep(self.owner, address, leaf);
         Ok(leaf)
     }
@@ -228,6 +229,50 @@ mod tests {
         assert_eq!(mem::read32(&run, run.at(VA)), Ok(1), "kept");
         setup.memory.invalidate(HubId::Mm, 1 << 8);
         assert!(mem::read32(&run, run.at(VA)).is_err());
+    }
+
+    /// The driver makes a large page of any memory without a gap.
+    #[test]
+    fn large_pages_begin_at_any_small_one() {
+        let setup = Setup::new();
+        let token = RunToken::new();
+        let run = setup.run(8, &token);
+        let tables = setup.process(8, 0x10_0000);
+        tables.map_large(VA, Entry::frame(0x5000, true));
+        setup.vram().store32(0x5010, 1).unwrap();
+        setup.vram().store32(0x5000 + 0x12_3450, 2).unwrap();
+        assert_eq!(mem::read32(&run, run.at(VA + 0x10)), Ok(1));
+        assert_eq!(mem::read32(&run, run.at(VA + 0x12_3450)), Ok(2), "also when the translation is kept");
+    }
+
+    #[test]
+    fn an_access_under_way_keeps_nothing_past_an_invalidation() {
+        let setup = Setup::new();
+        let token = RunToken::new();
+        let run = setup.run(8, &token);
+        let tables = setup.process(8, 0x10_0000);
+        tables.map(VA, Entry::frame(0x9000, true));
+        setup.vram().store32(0x9000, 1).unwrap();
+        setup.vram().store32(0xa000, 2).unwrap();
+        let permit = run.enter().unwrap();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let invalidation = scope.spawn({
+                let memory = &setup.memory;
+                move || {
+                    sender.send(()).unwrap();
+                    memory.invalidate(HubId::Mm, 1 << 8);
+                }
+            });
+            receiver.recv().unwrap();
+            // Time for the mistake this is about; the order is right whenever the invalidation begins.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            run.translate(run.at(VA), Access::Read).unwrap();
+            tables.map(VA, Entry::frame(0xa000, true));
+            drop(permit);
+            invalidation.join().unwrap();
+        });
+        assert_eq!(mem::read32(&run, run.at(VA)), Ok(2));
     }
 
     #[test]

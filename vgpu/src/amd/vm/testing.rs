@@ -93,8 +93,17 @@ impl<'a> Tables<'a> {
 
     /// Maps a page of 4 KiB.
     pub(crate) fn map(&self, va: u64, entry: Entry) {
+        self.put(&[39, 30, 21], 12, va, entry);
+    }
+
+    /// Maps a page of 2 MiB.
+    pub(crate) fn map_large(&self, va: u64, entry: Entry) {
+        self.put(&[39, 30], 21, va, entry.as_leaf());
+    }
+
+    fn put(&self, directories: &[u32], last: u32, va: u64, entry: Entry) {
         let mut table = self.root;
-        for shift in [39, 30, 21] {
+        for shift in directories {
             let at = table + ((va >> shift) & 0x1ff) * 8;
             if self.vram.load64(at).unwrap() == 0 {
                 self.vram.store64(at, self.next.get() | 1).unwrap();
@@ -102,6 +111,6 @@ impl<'a> Tables<'a> {
             }
             table = self.vram.load64(at).unwrap() & !0xfff;
         }
-        self.vram.store64(table + ((va >> 12) & 0x1ff) * 8, entry.0).unwrap();
+        self.vram.store64(table + ((va >> last) & 0x1ff) * 8, entry.0).unwrap();
     }
 }

@@ -47,7 +47,7 @@ impl Leaf {
     /// The page of an entry.
     pub fn new(entry: Entry, shift: u32) -> Result<Leaf, Cause> {
         if entry.valid() {
-            let target = Some(entry.target(shift));
+            let target = Some(entry.target());
             Ok(Leaf { target, shift, readable: entry.readable(), writable: entry.writable() })
         } else if entry.partially_resident() {
             Ok(Leaf { target: None, shift, readable: true, writable: true })
@@ -82,7 +82,7 @@ pub fn walk(tables: &impl Tables, root: Entry, shape: Shape, va: GpuVa) -> Resul
         // Only the root may be larger than a page; all tables start at a page.
         let bits = if shift < last { last - PAGE } else { LEVEL };
         let index = (va.0 >> shift) & ((1 << bits) - 1);
-        let at = table.target(PAGE).plus(index * 8);
+        let at = table.target().plus(index * 8);
         let entry = tables.load(at).ok_or(Cause::NotValid)?;
         let ends =
             if shift == last { !(entry.further() && last > PAGE) } else { shift < last || entry.leaf() };

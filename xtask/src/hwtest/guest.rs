@@ -9,7 +9,8 @@ use crate::lab::{
     add_program, boot, describe_end, describe_unknown, spec,
 };
 use anyhow::Result;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::fs;
 
 /// Lines of the suite's output that are shown when it did not end in order.
 const SHOWN_LINES: usize = 30;
@@ -69,6 +70,7 @@ impl Plan<'_> {
         let accel = accelerator(self.options, self.tools, self.kernel)?;
         let mut gpus = self.options.gpus_of(self.vendor, gpus);
         gpus.prefer("vram", SUITE_VRAM);
+        let (count, profile) = (gpus.count, gpus.profile.clone());
         let mut spec = spec(self.options, self.kernel.clone(), accel, vec![gpus]);
         spec.memory_mib.get_or_insert(SUITE_MEMORY_MIB.max(self.vendor.memory_mib()));
         // Of two values of a parameter the later one counts.
@@ -80,10 +82,20 @@ impl Plan<'_> {
             add_program(&mut spec, self.workspace, &wanted, conditions)?;
         }
         let mut collector = Collector::default();
-        let mut output = VecDeque::new();
+        let guest = format!(
+            "Linux {}, {} virtual {} GPU{} ({profile}), {} MiB, {} processors, QEMU with {}",
+            self.kernel.release,
+            count,
+            self.vendor,
+            if count > 1 { "s" } else { "" },
+            spec.memory_mib.unwrap_or_default(),
+            spec.cpus,
+            accel.name(),
+        );
+        let mut output = Vec::new();
         let mut report = boot(self.tools, &spec, &mut |message| match message {
             Message::Results(_, bytes) => collector.push(bytes).iter().for_each(show),
-            Message::Stdout(_, bytes) | Message::Stderr(_, bytes) => remember(&mut output, bytes),
+            Message::Stdout(_, bytes) | Message::Stderr(_, bytes) => output.extend_from_slice(bytes),
             _ => {}
         })?;
         collector.finish();
@@ -102,7 +114,10 @@ impl Plan<'_> {
         if !report.is_sound() {
             trouble.push(format!("logs in {}", report.logs.display()));
         }
-        let mut run = Run { title, trouble, ..Run::default() };
+        let output = format!("== {guest}\n{}\n", String::from_utf8_lossy(&output));
+        let log = fs::read(report.logs.join("kernel.log")).unwrap_or_default();
+        let kernel_log = format!("== {guest}\n{}\n", String::from_utf8_lossy(&log));
+        let mut run = Run { title, trouble, output, kernel_log, guests: vec![guest], ..Run::default() };
         run.take(collector);
         Ok(run)
     }
@@ -142,18 +157,8 @@ fn show(result: &TestResult) {
     eprintln!("hwtest: {word} {} ({} ms)", result.name, result.ms);
 }
 
-/// Keeps the last pieces of the output.
-fn remember(output: &mut VecDeque<Vec<u8>>, bytes: &[u8]) {
-    const KEPT: usize = 64;
-    if output.len() == KEPT {
-        output.pop_front();
-    }
-    output.push_back(bytes.to_vec());
-}
-
-fn last_lines(output: &VecDeque<Vec<u8>>) -> String {
-    let bytes: Vec<u8> = output.iter().flatten().copied().collect();
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+fn last_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
@@ -202,11 +207,8 @@ mod tests {
 
     #[test]
     fn the_last_lines_of_the_output_are_kept() {
-        let mut output = VecDeque::new();
-        for number in 0..100 {
-            remember(&mut output, format!("line {number}\n").as_bytes());
-        }
-        let text = last_lines(&output);
+        let output: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        let text = last_lines(output.as_bytes());
         assert!(text.ends_with("line 99") && text.lines().count() == SHOWN_LINES, "{text}");
         assert_eq!(short("7.3.4+deb13-amd64"), "7.3.4");
     }

@@ -26,8 +26,8 @@ Runs the test suite of everything that talks to a GPU.
   --timeout S           hang guard: in the lab for one run of the suite (default: 1800), else for one test (360)
   --release             build with optimizations
 
-The report folder holds report.txt, report.json, junit.xml, the suite's output and pictures of where pages were; on
-hardware, also the doctor's findings. Names of the machine and its users, serial numbers and network addresses are
+The report folder holds report.txt, report.json, junit.xml, the suite's output and pictures of where pages were; of the
+lab, also what the guests' kernels said; on hardware, also the doctor's findings. Names of the machine and its users, serial numbers and network addresses are
 left out, so that it can be attached to a bug report.
 
 Exit code 0: tests passed and none failed; 1: a test failed, or a guest, kernel or the suite did, or a setting of the

@@ -16,6 +16,10 @@ pub(crate) struct Run {
     pub(crate) pictures: Vec<Picture>,
     /// What the suite printed, where it was kept.
     pub(crate) output: String,
+    /// What it ran on, where that is not this machine: one line for each guest.
+    pub(crate) guests: Vec<String>,
+    /// What the guests' kernels said.
+    pub(crate) kernel_log: String,
 }
 
 impl Run {
@@ -37,6 +41,8 @@ impl Run {
         self.trouble.extend(further.trouble);
         self.pictures.extend(further.pictures);
         self.output.push_str(&further.output);
+        self.guests.extend(further.guests);
+        self.kernel_log.push_str(&further.kernel_log);
     }
 
     fn count(&self, outcome: Outcome) -> usize {

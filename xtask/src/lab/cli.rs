@@ -206,7 +206,8 @@ fn folder_of(cache: &Cache, name: Option<&str>) -> Result<std::path::PathBuf> {
     Ok(cache.path("kernel").join(cache.kernel(name)?.release.as_str()))
 }
 
-fn busybox(cache: &Cache) -> Result<std::path::PathBuf> {
+/// The static busybox that setup fetches.
+pub(crate) fn busybox(cache: &Cache) -> Result<std::path::PathBuf> {
     let entry = cache.single("busybox")?;
     let places = [entry.join("usr/bin/busybox"), entry.join("bin/busybox")];
     places.into_iter().find(|path| path.is_file()).context("the busybox package holds no busybox")

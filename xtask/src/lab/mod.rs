@@ -25,7 +25,7 @@ mod vendor;
 pub(crate) use apt::{Apt, Source};
 pub(crate) use boot::{End, Report, Tools, run as boot};
 pub(crate) use cache::Cache;
-pub(crate) use cli::main;
+pub(crate) use cli::{busybox, main};
 pub(crate) use guest_init::Message;
 pub(crate) use initramfs::GuestFile;
 pub(crate) use kernel::Kernel;

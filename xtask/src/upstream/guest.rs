@@ -1,10 +1,11 @@
 //! Subtests in guests.
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, SKIPPED};
 use super::packages::Packages;
 use super::selection::{Group, Test};
 use crate::lab::{
-    Accel, End, GuestOptions, Kernel, Message, Report, Tools, Vendor, Watch, boot, describe_unknown, spec,
+    Accel, End, GuestFile, GuestOptions, Kernel, Message, Report, Tools, Vendor, Watch, boot, busybox,
+    describe_unknown, spec,
 };
 use anyhow::{Context, Result};
 use guest_init::Program;
@@ -12,8 +13,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Memory of each virtual GPU, unless `--profile` says otherwise: little, so that the tests of eviction end.
-const VRAM: &str = "256M";
+/// Memory of the guest, unless `--memory` says otherwise: for tests that overcommit the memory of a small GPU.
 const MEMORY_MIB: u32 = 2048;
 /// Huge pages for the tests that map them: as many as leave room for the rest.
 const HUGE_PAGES: &str = "hugepages=64";
@@ -26,6 +26,8 @@ pub(super) struct Record {
     /// What the kernel complained of meanwhile.
     pub(super) complaints: Vec<String>,
     pub(super) time: Duration,
+    /// All that it printed.
+    pub(super) output: String,
 }
 
 /// Where subtests run.
@@ -44,7 +46,7 @@ impl Lab<'_> {
         let mut results = Vec::new();
         while results.len() < group.tests.len() {
             let left = &group.tests[results.len()..];
-            let mut fresh = self.boot(group.gpus, left)?;
+            let mut fresh = self.boot(group, left)?;
             if fresh.is_empty() {
                 // A guest that runs nothing must not be tried for ever.
                 fresh.push(Record {
@@ -52,6 +54,7 @@ impl Lab<'_> {
                     outcome: Outcome::Failed("the guest did not come up".into()),
                     complaints: Vec::new(),
                     time: Duration::ZERO,
+                    output: String::new(),
                 });
             }
             results.append(&mut fresh);
@@ -60,14 +63,16 @@ impl Lab<'_> {
     }
 
     /// One guest; the results of the subtests up to the one that ended it.
-    fn boot(&self, gpus: usize, tests: &[Test]) -> Result<Vec<Record>> {
-        let mut gpus = self.options.gpus_of(Vendor::Intel, gpus.max(self.options.gpus));
-        gpus.prefer("vram", VRAM);
+    fn boot(&self, group: &Group, tests: &[Test]) -> Result<Vec<Record>> {
+        let mut gpus = self.options.gpus_of(Vendor::Intel, group.gpus.max(self.options.gpus));
+        gpus.prefer("vram", group.vram);
         let mut spec = spec(self.options, self.kernel.clone(), self.accel, vec![gpus]);
         spec.memory_mib.get_or_insert(MEMORY_MIB);
         spec.append.push(HUGE_PAGES.into());
         spec.files =
             self.packages.files(&tests.iter().map(|test| test.program.clone()).collect::<BTreeSet<_>>())?;
+        // Some tests give orders to the kernel through a shell.
+        spec.files.push(GuestFile { host: busybox(&self.tools.cache)?, guest: "/bin/sh".into() });
         spec.programs = tests.iter().map(|test| self.program(test)).collect();
         let mut outputs = vec![Vec::new(); tests.len()];
         let mut times = vec![Duration::ZERO; tests.len()];
@@ -79,7 +84,13 @@ impl Lab<'_> {
             }
             Message::Exited(index, _) | Message::Signaled(index, _) | Message::TimedOut(index, _) => {
                 times[*index as usize] = began.elapsed();
-                eprintln!("upstream: {} ({:.1} s)", tests[*index as usize], began.elapsed().as_secs_f32());
+                let word = match message {
+                    Message::Exited(_, 0) => "passed ",
+                    Message::Exited(_, SKIPPED) => "skipped",
+                    _ => "FAILED ",
+                };
+                let seconds = began.elapsed().as_secs_f32();
+                eprintln!("upstream: {word} {} ({seconds:.1} s)", tests[*index as usize]);
             }
             _ => {}
         })?;
@@ -115,18 +126,18 @@ impl Lab<'_> {
         let mut complaints = complaints_by_subtest(&log, tests, &self.options.expected);
         let mut results = Vec::new();
         for (number, (end, test)) in report.programs.iter().zip(tests).enumerate() {
-            let result =
-                |outcome, complaints| Record { test: test.clone(), outcome, complaints, time: times[number] };
-            let own = std::mem::take(&mut complaints[number]);
-            if *end == End::Unknown {
+            let output = String::from_utf8_lossy(&outputs[number]).into_owned();
+            let outcome = match end {
                 // It was running when the guest ended; or nothing had a chance to run.
-                if report.prepared_ms.is_some() {
-                    let why = format!("the guest ended: {}", report.trouble.join("; "));
-                    results.push(result(Outcome::Failed(why), own));
-                }
+                End::Unknown if report.prepared_ms.is_none() => break,
+                End::Unknown => Outcome::Failed(format!("the guest ended: {}", report.trouble.join("; "))),
+                end => Outcome::of(end, &output),
+            };
+            let complaints = std::mem::take(&mut complaints[number]);
+            results.push(Record { test: test.clone(), outcome, complaints, time: times[number], output });
+            if *end == End::Unknown {
                 break;
             }
-            results.push(result(Outcome::of(end, &String::from_utf8_lossy(&outputs[number])), own));
         }
         Ok(results)
     }

@@ -12,12 +12,13 @@ mod selection;
 mod table;
 
 use crate::lab::{
-    GuestOptions, OPTIONS_HELP, Vendor, Workspace, accelerator, seconds, text, tools, unexpected,
+    GuestOptions, OPTIONS_HELP, Vendor, Workspace, accelerator, path, seconds, text, tools, unexpected,
 };
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short};
 use lexopt::Parser;
 use packages::Packages;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const HELP: &str = "\
@@ -31,6 +32,8 @@ process of its own, and compares what fails with the list of what cannot work th
   --all                 every subtest of the chosen programs; by default many variants are left out
   --list                only name the subtests
   --timeout S           for each subtest (default: 120)
+  --report DIR          where the table goes, and what failing subtests printed (default: upstream in cargo's
+                        target folder)
   --refresh             look for newer packages
 
 Exit code 0: what was to pass has passed; 1: something failed that is not on the list, or the kernel complained;
@@ -44,6 +47,7 @@ struct Options {
     list: bool,
     refresh: bool,
     timeout: Duration,
+    report: Option<PathBuf>,
 }
 
 pub(crate) fn main(mut parser: Parser) -> Result<i32> {
@@ -54,6 +58,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
         list: false,
         refresh: false,
         timeout: Duration::from_secs(120),
+        report: None,
     };
     while let Some(arg) = parser.next()? {
         match arg {
@@ -64,6 +69,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
             Long("test") => options.chosen.push(text(&mut parser)?),
             Long("all") => options.all = true,
             Long("list") => options.list = true,
+            Long("report") => options.report = Some(path(&mut parser)?),
             Long("refresh") => options.refresh = true,
             Long("timeout") => options.timeout = seconds(&mut parser)?,
             Long(name) => {
@@ -107,7 +113,11 @@ fn run(options: &Options) -> Result<i32> {
         results.extend(lab.run(group)?);
     }
     let judged = known::judge(results, kernel.release.series());
-    print!("{}", table::describe(&judged, &format!("IGT {} on {}", packages.version, kernel.release)));
+    let text = table::describe(&judged, &format!("IGT {} on Linux {}", packages.version, kernel.release));
+    print!("{text}");
+    let folder = options.report.clone().unwrap_or_else(|| workspace.output().join("upstream"));
+    table::write(&folder, &judged, &text)?;
+    println!("\nreport in {}", folder.display());
     Ok(table::exit_code(&judged))
 }
 

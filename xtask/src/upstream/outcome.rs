@@ -2,8 +2,8 @@
 
 use crate::lab::{End, describe_end};
 
-/// Exit codes of the upstream tests (IGT's `igt_core.h`).
-const SKIPPED: i32 = 77;
+/// The upstream tests' exit code for "something is lacking" (IGT's `igt_core.h`).
+pub(super) const SKIPPED: i32 = 77;
 
 /// How a subtest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

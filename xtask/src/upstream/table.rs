@@ -3,8 +3,11 @@
 use super::known::{Judged, Verdict};
 use super::outcome::Outcome;
 use crate::table::Table;
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 #[derive(Default)]
@@ -89,6 +92,21 @@ pub(super) fn describe(judged: &[Judged], title: &str) -> String {
     text
 }
 
+/// Writes the table, and what each subtest printed that did not do what it was to do.
+pub(super) fn write(folder: &Path, judged: &[Judged], text: &str) -> Result<()> {
+    let failed = || format!("cannot write the report to {}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(failed)?;
+    }
+    fs::create_dir_all(folder).with_context(failed)?;
+    fs::write(folder.join("report.txt"), text).with_context(failed)?;
+    for it in judged.iter().filter(|it| matches!(it.verdict, Verdict::News | Verdict::Known(_))) {
+        let words = format!("{}\n{}\n", it.record.output, it.record.complaints.join("\n"));
+        fs::write(folder.join(format!("{}.txt", it.record.test)), words).with_context(failed)?;
+    }
+    Ok(())
+}
+
 fn row(name: &str, counts: &Counts) -> Vec<String> {
     let number = |count: usize| if count == 0 { "-".to_owned() } else { count.to_string() };
     let Counts { passed, skipped, known, news, time } = counts;
@@ -122,7 +140,9 @@ mod tests {
 
     fn judged(subtest: &str, outcome: Outcome, verdict: Verdict) -> Judged {
         let test = Test { program: "xe_vm".into(), subtest: subtest.into() };
-        Judged { record: Record { test, outcome, complaints: vec![], time: Duration::from_secs(2) }, verdict }
+        let time = Duration::from_secs(2);
+        let record = Record { test, outcome, complaints: vec![], time, output: "words".into() };
+        Judged { record, verdict }
     }
 
     #[test]
@@ -138,6 +158,19 @@ mod tests {
         for part in ["title", "no such engine", "needs shaders", "1 != 2", "xe_vm@d", "FAILED"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn the_report_holds_the_words_of_what_failed_and_of_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("upstream");
+        let failed = || Outcome::Failed("1 != 2".into());
+        write(&below, &[judged("old", failed(), Verdict::News)], "").unwrap();
+        let all = [judged("a", Outcome::Passed, Verdict::Fine), judged("d", failed(), Verdict::News)];
+        write(&below, &all, "table").unwrap();
+        assert_eq!(fs::read_to_string(below.join("report.txt")).unwrap(), "table");
+        assert!(fs::read_to_string(below.join("xe_vm@d.txt")).unwrap().contains("words"));
+        assert_eq!(fs::read_dir(&below).unwrap().count(), 2);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(in crate::xe) mod mi {
     pub(in crate::xe) const USER_INTERRUPT: u32 = 0x02;
     pub(in crate::xe) const ARB_CHECK: u32 = 0x05;
     pub(in crate::xe) const ARB_ON_OFF: u32 = 0x08;
+    pub(in crate::xe) const MEM_FENCE: u32 = 0x09;
     pub(in crate::xe) const BATCH_BUFFER_END: u32 = 0x0a;
     pub(in crate::xe) const MATH: u32 = 0x1a;
     pub(in crate::xe) const SEMAPHORE_WAIT: u32 = 0x1c;

@@ -52,7 +52,8 @@ impl Exec {
             }
         };
         match op {
-            mi::NOOP | mi::ARB_CHECK => {}
+            // Memory is coherent, so a fence has nothing to do.
+            mi::NOOP | mi::ARB_CHECK | mi::MEM_FENCE => {}
             mi::ARB_ON_OFF => self.arbitration = d[0] & 1 == 1,
             mi::USER_INTERRUPT => {
                 let mut state = env.core.lock();
@@ -61,7 +62,9 @@ impl Exec {
             mi::BATCH_BUFFER_END => return Ok(Flow::Return),
             mi::BATCH_BUFFER_START => {
                 enough(BATCH_START_LENGTH)?;
-                let target = Va::new(d[0] >> 8 & 1 == 0, address(d, 1) & !3);
+                // A batch of a process cannot start one outside of that process's memory, whatever its bit says.
+                let leaves = d[0] >> 8 & 1 == 0 && matches!(at, Va::Ggtt(_));
+                let target = Va::new(leaves, address(d, 1) & !3);
                 let second_level = d[0] & 1 << 22 != 0;
                 if in_ring {
                     self.begin_batch(env, target)?;
@@ -70,7 +73,7 @@ impl Exec {
             }
             mi::CONDITIONAL_BATCH_BUFFER_END => {
                 enough(4)?;
-                let memory = mem::read32(&env.memory, Va::new(global, address(d, 2) & !7))?;
+                let memory = mem::read32(&env.memory, Va::new(global, address(d, 2) & !3))?;
                 if !compare(d[0] >> 12, memory, d[1]) {
                     return Ok(if d[0] >> 18 & 1 == 1 { Flow::Return } else { Flow::ReturnAll });
                 }

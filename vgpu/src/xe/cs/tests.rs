@@ -371,6 +371,49 @@ fn registers_and_conditional_end() {
 }
 
 #[test]
+fn conditional_end_looks_at_the_very_dword() {
+    let mut t = one(COPY);
+    let [low, high] = [(VA + OUT) as u32, (VA >> 32) as u32];
+    t.bench.store(OUT + 8, 1);
+    t.bench.store(OUT + 12, 0);
+    t.batch(&[
+        vec![0x36 << 23 | 1 << 21 | 2, 0, low + 8, high],
+        op::increment(VA + OUT),
+        vec![0x36 << 23 | 1 << 21 | 2, 0, low + 12, high],
+        op::increment(VA + OUT),
+    ]);
+    assert_eq!(t.out(), 1, "the one at +8 holds, the one at +12 does not");
+}
+
+#[test]
+fn batch_of_a_process_stays_in_its_memory() {
+    let mut t = one(COPY);
+    let inner = t.bench.batch(INNER, &[op::store(VA + OUT, 7), vec![END]].concat());
+    let mut global = op::start(inner);
+    global[0] &= !(1 << 8);
+    t.batch(&[global]);
+    assert!(t.bench.events().is_empty(), "no memory error");
+    assert_eq!(t.out(), 7);
+}
+
+#[test]
+fn fence_between_memory_accesses_is_no_news() {
+    let mut t = one(COPY);
+    t.batch(&[vec![0x09 << 23 | 1], op::store(VA + OUT, 1)]);
+    assert_eq!(t.out(), 1);
+    assert!(t.bench.core.lock().unknown_instructions.is_empty());
+}
+
+#[test]
+fn page_of_the_barrier_takes_nothing() {
+    let mut bench = Bench::new();
+    for at in [0x7f_f000, 0x7f_fffc] {
+        bench.write(at, 5);
+        assert_eq!(bench.read(at), 0xdead_beef);
+    }
+}
+
+#[test]
 fn batch_of_the_context_switch_runs_first() {
     let mut t = one(COPY);
     let at = 0x3_0000u64;

@@ -79,6 +79,13 @@ pub(in crate::xe) const MAIN_ONLY: &[D] = &[
     ro("XEHP_TILE_ADDR_RANGE", XEHP_TILE_ADDR_RANGE, 0),
     ro("XE2_FLAT_CCS_BASE_RANGE_LOWER", XE2_FLAT_CCS_BASE_RANGE_LOWER, 0),
     ro("XE2_FLAT_CCS_BASE_RANGE_UPPER", XE2_FLAT_CCS_BASE_RANGE_UPPER, 0),
+    // What is busy, for dumps of a hanging unit: nothing is.
+    ro("INSTDONE_GEOM_SVGUNIT", 0x666c, u32::MAX),
+    ro("SC_INSTDONE", 0x7100, u32::MAX),
+    ro("SC_INSTDONE_EXTRA", 0x7104, u32::MAX),
+    ro("SC_INSTDONE_EXTRA2", 0x7108, u32::MAX),
+    ro("SAMPLER_INSTDONE", 0xe160, u32::MAX),
+    ro("ROW_INSTDONE", 0xe164, u32::MAX),
     ram("CCCHKNREG1", 0x8828),
     ram("LSN_VC_REG2", 0xb0c8),
     ram("L3SQCREG2", 0xb104),

@@ -37,6 +37,9 @@ pub(in crate::xe) const SOC: &[D] = &[
     ro("STOLEN_RESERVED_HIGH", 0x10_82c4, 0),
     ro("SG_TILE_ADDR_RANGE", SG_TILE_ADDR_RANGE, 0),
     ro("VF_CAP_REG", 0x19_01f8, 0),
+    // The last page of doorbells, none of which is configured: processes may map it, and write to it as a barrier
+    // (`xe_pci_barrier_mmap`).
+    ro("DOORBELL_BARRIER", 0x7f_f000, 0xdead_beef).row(1024, 4),
     ram("VDBOX_CGCTL3F08", 0x1c_3f08),
     ram("VDBOX_CGCTL3F1C", 0x1c_3f1c),
     ram("SOC_280164", 0x28_0164),

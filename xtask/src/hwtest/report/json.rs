@@ -44,6 +44,7 @@ fn run(run: &Run) -> Value {
     let count = |outcome| run.results.iter().filter(|result| result.outcome == outcome).count();
     json!({
         "title": run.title,
+        "guests": run.guests,
         "passed": count(Outcome::Passed),
         "failed": count(Outcome::Failed),
         "skipped": count(Outcome::Skipped),

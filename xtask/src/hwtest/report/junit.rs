@@ -22,7 +22,8 @@ pub(super) fn of(runs: &[Run]) -> String {
         );
         for result in &run.results {
             let (class, name) = result.name.rsplit_once('/').unwrap_or(("", &result.name));
-            let class = format!("{}.{}", run.title, class.replace('/', "."));
+            // Readers make a folder of each part between dots: the dots of a version must not count.
+            let class = format!("{}.{}", run.title.replace('.', "_"), class.replace('/', "."));
             let head = format!(
                 "<testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\"",
                 escape(&class),
@@ -102,10 +103,10 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>
 <testsuites name=\"drm-pagemap hw\">
 <testsuite name=\"xe &quot;7.3&quot;\" tests=\"4\" failures=\"2\" errors=\"0\" skipped=\"1\" time=\"4.500\">
-<testcase classname=\"xe &quot;7.3&quot;.xe0.a\" name=\"b\" time=\"1.500\"/>
-<testcase classname=\"xe &quot;7.3&quot;.xe0.a\" name=\"c\" time=\"1.500\"><failure message=\"1 &lt; 2\">1 &lt; 2
+<testcase classname=\"xe &quot;7_3&quot;.xe0.a\" name=\"b\" time=\"1.500\"/>
+<testcase classname=\"xe &quot;7_3&quot;.xe0.a\" name=\"c\" time=\"1.500\"><failure message=\"1 &lt; 2\">1 &lt; 2
 ?[0m &amp; more</failure></testcase>
-<testcase classname=\"xe &quot;7.3&quot;.xe0.a\" name=\"d\" time=\"1.500\"><skipped message=\"no VRAM\"/></testcase>
+<testcase classname=\"xe &quot;7_3&quot;.xe0.a\" name=\"d\" time=\"1.500\"><skipped message=\"no VRAM\"/></testcase>
 <testcase classname=\"xe &quot;7.3&quot;\" name=\"(besides the tests)\"><failure message=\"the kernel complained\">the kernel complained</failure></testcase>
 </testsuite>
 </testsuites>

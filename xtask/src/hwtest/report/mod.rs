@@ -51,6 +51,9 @@ impl Report<'_> {
             if !run.output.is_empty() {
                 save(&format!("output/{}.txt", pictures::file_name(&run.title)), &run.output)?;
             }
+            if !run.kernel_log.is_empty() {
+                save(&format!("kernel/{}.txt", pictures::file_name(&run.title)), &run.kernel_log)?;
+            }
             for picture in &run.pictures {
                 save(&pictures::path(&run.title, picture), &picture.svg)?;
             }
@@ -60,6 +63,14 @@ impl Report<'_> {
 
     fn text(&self) -> String {
         let mut text = format!("drm-pagemap {}, suite on ground {}\n\n", self.version, self.ground);
+        for run in self.runs {
+            for guest in &run.guests {
+                text.push_str(&format!("{}: {guest}\n", run.title));
+            }
+        }
+        if self.runs.iter().any(|run| !run.guests.is_empty()) {
+            text.push_str("\nThe machine that ran these guests:\n\n");
+        }
         text.push_str(&self.facts.to_string());
         for passed_over in self.passed_over {
             text.push_str(&format!("passed over: {passed_over}\n"));
@@ -84,7 +95,7 @@ fn remove_old(folder: &Path) -> Result<()> {
         for name in ["report.txt", "report.json", "junit.xml", "doctor.txt"] {
             let _ = fs::remove_file(folder.join(name));
         }
-        for name in ["output", "pictures"] {
+        for name in ["output", "kernel", "pictures"] {
             let _ = fs::remove_dir_all(folder.join(name));
         }
     } else if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -119,6 +130,8 @@ mod tests {
                 svg: "<svg/>".into(),
             }],
             output: "said".into(),
+            guests: vec!["Linux 7.9, 1 virtual GPU".into()],
+            kernel_log: "warned".into(),
         }
     }
 
@@ -149,6 +162,8 @@ mod tests {
         let text = read("report.txt");
         for part in [
             "ground hardware",
+            "hardware xe0: Linux 7.9",
+            "that ran these guests",
             "kernel",
             "too old",
             "The doctor says",
@@ -166,6 +181,8 @@ mod tests {
             (read("doctor.txt").as_str(), read("output/hardware-xe0.txt").as_str()),
             ("no GPU", "said")
         );
+        assert_eq!(read("kernel/hardware-xe0.txt"), "warned");
+        assert!(read("report.json").contains("Linux 7.9"));
         // A second run takes the place of the first.
         write(&folder).unwrap();
     }

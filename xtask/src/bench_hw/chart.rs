@@ -36,36 +36,17 @@ pub(super) fn render(title: &str, caution: &str, curves: &[Curve]) -> String {
     for power in (across.0 as i32)..=(across.1 as i32) {
         let bytes = 2f64.powi(power);
         let at = x(bytes);
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{}\" stroke=\"#e4e4e4\"/>",
-            HEIGHT - BOTTOM
-        );
+        grid_line(&mut svg, (at, TOP), (at, HEIGHT - BOTTOM));
         if power % 4 == 0 {
-            let label = size(bytes as u64);
-            let _ = writeln!(
-                svg,
-                "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
-                HEIGHT - BOTTOM + 20.0
-            );
+            label(&mut svg, (at, HEIGHT - BOTTOM + 20.0), "middle", &size(bytes as u64));
         }
     }
     for power in (up.0 as i32)..=(up.1 as i32) {
         let rate = 2f64.powi(power);
         let at = y(rate);
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{}\" y2=\"{at:.1}\" stroke=\"#e4e4e4\"/>",
-            WIDTH - RIGHT
-        );
+        grid_line(&mut svg, (LEFT, at), (WIDTH - RIGHT, at));
         if power % 2 == 0 {
-            let label = size(rate as u64);
-            let _ = writeln!(
-                svg,
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}/s</text>",
-                LEFT - 8.0,
-                at + 4.0
-            );
+            label(&mut svg, (LEFT - 8.0, at + 4.0), "end", &format!("{}/s", size(rate as u64)));
         }
     }
     for (index, (name, points)) in curves.iter().enumerate() {
@@ -91,6 +72,18 @@ pub(super) fn render(title: &str, caution: &str, curves: &[Curve]) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+fn grid_line(svg: &mut String, from: (f64, f64), to: (f64, f64)) {
+    let ((x1, y1), (x2, y2)) = (from, to);
+    let _ = writeln!(
+        svg,
+        "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"#e4e4e4\"/>"
+    );
+}
+
+fn label(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod report;
 mod settings;
 mod summary;
 mod supervise;
+#[cfg(test)]
+mod test_files;
 
 pub(crate) use contract::Outcome;
 pub(crate) use report::{Facts, Saved};

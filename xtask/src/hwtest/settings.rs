@@ -88,12 +88,7 @@ fn add(found: &mut BTreeMap<String, String>, root: &Path, place: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(root: &Path, name: &str, text: &str) {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    use crate::hwtest::test_files::write;
 
     #[test]
     fn every_change_is_named() {

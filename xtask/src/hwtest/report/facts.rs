@@ -158,13 +158,8 @@ fn links(device: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hwtest::test_files::write;
     use std::os::unix::fs::symlink;
-
-    fn write(root: &Path, name: &str, text: &str) {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
 
     #[test]
     fn a_gpu_is_described_without_its_addresses() {

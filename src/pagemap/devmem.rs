@@ -223,8 +223,8 @@ impl Owned {
 }
 
 const TASKS: Tasks = Tasks {
-    // SAFETY: the tasks' contract: the token has not been taken back.
     copy_out: |token, staging, pages, base, live| {
+        // SAFETY: the tasks' contract: the token has not been taken back.
         unsafe { Owned::borrow(token) }.copy_out(staging, pages, base, live)
     },
     // SAFETY: the tasks' contract: the token is taken back here, once.

@@ -62,8 +62,9 @@ impl Order {
     }
 }
 
+/// Looks at every word, also behind a wrong one, so that everything comes back.
 fn is_intact(data: &[u64]) -> bool {
-    data.iter().enumerate().all(|(index, &word)| word == word_at(index))
+    data.iter().enumerate().filter(|&(index, &word)| word != word_at(index)).count() == 0
 }
 
 fn assert_lost(error: &Error) {

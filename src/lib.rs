@@ -125,7 +125,7 @@ pub use device::{Device, Driver};
 pub use error::{Errno, Error, ErrorKind, Result};
 pub use events::Events;
 pub use gpu::Gpu;
-pub use location::{Location, VramRegion};
+pub use location::{Fallback, Location, VramRegion};
 pub use mirror::Mirror;
 pub use outcome::{Cause, Observe, Outcome, Refusal};
 pub use prefetcher::Prefetcher;

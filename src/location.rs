@@ -16,6 +16,21 @@ pub enum Location {
     Vram(VramRegion),
 }
 
+/// What a prefetch does that is asked for memory of another GPU to which no fast link leads; see
+/// [`Prefetch::fallback`](crate::mirror::Prefetch::fallback).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Fallback {
+    /// Nothing: the answer is [`ErrorKind::NoInterconnect`](crate::ErrorKind::NoInterconnect).
+    #[default]
+    Refuse,
+    /// It brings the pages into the memory of the mirror's own GPU; into system memory, if that has none.
+    OwnVram,
+    /// It brings the pages into system memory.
+    System,
+}
+
 /// One region of a GPU's own memory. Most GPUs have one; an xe device has one for each tile.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VramRegion {

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::location::Fallback;
 use crate::range::PageRange;
 
 mod bytes;
@@ -121,23 +122,38 @@ pub struct Outcome {
     moved: u64,
     already_there: u64,
     refusals: Vec<Refusal>,
+    fallback: Option<Fallback>,
 }
 
 impl Outcome {
     /// The outcome of a call whose result was not looked at.
     #[inline]
     pub(crate) const fn unobserved(requested: u64) -> Self {
-        Self { requested, observed: false, moved: 0, already_there: 0, refusals: Vec::new() }
+        Self { requested, observed: false, moved: 0, already_there: 0, refusals: Vec::new(), fallback: None }
     }
 
     /// The outcome of a call that had nothing to do.
     pub(crate) const fn nothing() -> Self {
-        Self { requested: 0, observed: true, moved: 0, already_there: 0, refusals: Vec::new() }
+        Self {
+            requested: 0,
+            observed: true,
+            moved: 0,
+            already_there: 0,
+            refusals: Vec::new(),
+            fallback: None,
+        }
     }
 
     pub(crate) fn observed(moved: u64, already_there: u64, refusals: Vec<Refusal>) -> Self {
         let refused: u64 = refusals.iter().map(|r| r.range.len()).sum();
-        Self { requested: moved + already_there + refused, observed: true, moved, already_there, refusals }
+        Self {
+            requested: moved + already_there + refused,
+            observed: true,
+            moved,
+            already_there,
+            refusals,
+            fallback: None,
+        }
     }
 
     /// Bytes asked for: the whole pages of the range.
@@ -176,6 +192,18 @@ impl Outcome {
         &self.refusals
     }
 
+    /// Where the pages were to go instead of the memory of another GPU that no fast link leads to; `None` where that was not
+    /// needed. Everything else in the outcome is about this place then. Never [`Fallback::Refuse`], which is an error.
+    #[must_use]
+    pub const fn fallback(&self) -> Option<Fallback> {
+        self.fallback
+    }
+
+    pub(crate) fn fell_back(mut self, to: Fallback) -> Self {
+        self.fallback = Some(to);
+        self
+    }
+
     /// Whether every byte was seen at the target. False when nobody looked.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -193,6 +221,7 @@ impl Outcome {
     pub fn merge(mut self, other: Self) -> Self {
         self.requested += other.requested;
         self.observed &= other.observed;
+        self.fallback = self.fallback.or(other.fallback);
         self.moved += other.moved;
         self.already_there += other.already_there;
         for refusal in other.refusals {
@@ -228,7 +257,11 @@ impl fmt::Display for Outcome {
         for (cause, sum) in by_cause {
             write!(f, ", {} not moved ({cause})", Bytes(sum))?;
         }
-        Ok(())
+        match self.fallback {
+            Some(Fallback::OwnVram) => f.write_str(", to its own memory: no fast link to the other GPU"),
+            Some(Fallback::System) => f.write_str(", to system memory: no fast link to the other GPU"),
+            Some(Fallback::Refuse) | None => Ok(()),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | type | form |
 //! |---|---|
-//! | [`Outcome`] | `{"requested", "observed", "moved", "already_there", "not_moved", "complete", "retry_useful", "refusals": [{"range", "cause"}]}` |
+//! | [`Outcome`] | `{"requested", "observed", "moved", "already_there", "not_moved", "complete", "retry_useful", "refusals": [{"range", "cause"}], "fallback"}` |
 //! | [`Residency`] | `{"range", "runs": [{"range", "place", "huge"}], "ambiguities": […], "summary"}` |
 //! | [`Summary`] | `{"system", "zero", "device", …}`, bytes in each place, and `"device_at_least"`, `"device_at_most"` |
 //! | [`Report`] | `{"kernel", "devices": [{"name", "node", "driver", "verdict", "findings"}], "machine": [finding]}` |
@@ -37,7 +37,7 @@ impl Serialize for PageRange {
 
 impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Outcome", 8)?;
+        let mut fields = serializer.serialize_struct("Outcome", 9)?;
         fields.serialize_field("requested", &self.requested())?;
         fields.serialize_field("observed", &self.is_observed())?;
         fields.serialize_field("moved", &self.moved())?;
@@ -46,6 +46,7 @@ impl Serialize for Outcome {
         fields.serialize_field("complete", &self.is_complete())?;
         fields.serialize_field("retry_useful", &self.retry_useful())?;
         fields.serialize_field("refusals", self.refusals())?;
+        fields.serialize_field("fallback", &self.fallback())?;
         fields.end()
     }
 }
@@ -155,6 +156,7 @@ mod tests {
 
     use super::*;
     use crate::events::{Counters, Event, What};
+    use crate::location::Fallback;
     use crate::outcome::{Cause, Refusal};
     use crate::range::page_size;
 
@@ -169,9 +171,12 @@ mod tests {
             "refusals": [{
                 "range": {"start": 16 * page_size(), "end": 17 * page_size()}, "cause": "pinned_or_busy",
             }],
+            "fallback": null,
         });
         assert_eq!(to_value(&outcome).unwrap(), form);
-        assert_eq!(to_value(Outcome::unobserved(1)).unwrap()["observed"], json!(false));
+        let other = Outcome::unobserved(1).fell_back(Fallback::OwnVram);
+        assert_eq!(to_value(&other).unwrap()["observed"], json!(false));
+        assert_eq!(to_value(&other).unwrap()["fallback"], json!("own_vram"));
     }
 
     #[test]

@@ -28,6 +28,8 @@ impl Obstacles {
         let none = Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false };
         match space {
             _ if !target.is_vram() => none,
+            // Of a peer's memory nothing is known here.
+            Space::Xe { .. } if target == Target::PEER => none,
             Space::Xe { vm, .. } => {
                 let region = region(vm, target.region());
                 region.map_or(none, |region| Self {

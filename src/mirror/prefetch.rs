@@ -3,11 +3,12 @@
 use std::borrow::Borrow;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::location::Location;
+use crate::location::{Fallback, Location, VramRegion};
 use crate::outcome::{Observe, Outcome};
 use crate::range::PageRange;
 
 use super::Mirror;
+use super::advice::Settings;
 use super::journal::{Memory, RequestKind, RequestResult};
 use super::space::{Goal, Space, Target};
 
@@ -20,16 +21,21 @@ pub struct Prefetch<'m> {
     mirror: &'m Mirror,
     range: PageRange,
     to: Goal,
+    fallback: Fallback,
     observe: Observe,
 }
 
 impl<'m> Prefetch<'m> {
     #[inline]
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
-        Self { mirror, range, to: Goal::Unsaid, observe: Observe::default() }
+        Self { mirror, range, to: Goal::Unsaid, fallback: Fallback::default(), observe: Observe::default() }
     }
 
     /// Where to. There is no default.
+    ///
+    /// On xe the place may be the memory of another xe GPU (since kernel 7.0), if a fast link connects the two: the driver is
+    /// advised to prefer it, asked to prefetch to where it is advised, and then advised as before. What page belongs to which
+    /// GPU the kernel does not tell: pages that were in VRAM before count as already there, whose ever it was.
     #[inline]
     pub fn to(mut self, location: impl Borrow<Location>) -> Self {
         self.to = Space::goal(&self.mirror.device, location.borrow());
@@ -39,6 +45,25 @@ impl<'m> Prefetch<'m> {
     /// Back to system memory.
     pub fn to_system(self) -> Self {
         self.to(Location::System)
+    }
+
+    /// What to do when no fast link leads to the GPU whose memory the pages are to go to; the default is to refuse. Where they went
+    /// is in [`Outcome::fallback`]. Says nothing about memory of the mirror's own GPU.
+    ///
+    /// ```
+    /// use drm_pagemap::{Buffer, Fallback, Gpu};
+    ///
+    /// let (gpu, peer) = (Gpu::simulated(), Gpu::simulated()); // not linked
+    /// let mirror = gpu.mirror()?;
+    /// let data = Buffer::from_slice(&[1.0f32; 1 << 20])?;
+    /// let outcome = mirror.prefetch(&data).to(peer.vram()).fallback(Fallback::OwnVram).run()?;
+    /// assert_eq!(outcome.fallback(), Some(Fallback::OwnVram));
+    /// # Ok::<(), drm_pagemap::Error>(())
+    /// ```
+    #[inline]
+    pub fn fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
+        self
     }
 
     /// How closely to look at the result; the default is [`Observe::Cheaply`].
@@ -63,6 +88,8 @@ impl<'m> Prefetch<'m> {
     /// * [`ErrorKind::InvalidArgument`]: no target was given.
     /// * [`ErrorKind::Unsupported`]: the GPU has no memory of its own, or this kernel's driver cannot prefetch to it; or the
     ///   target is memory of another GPU that this driver cannot prefetch to.
+    /// * [`ErrorKind::NoInterconnect`] (`ENOLINK`): the target is memory of another GPU, no fast link leads there, and no
+    ///   [`fallback`](Self::fallback) was named.
     /// * [`ErrorKind::DeviceLost`]: the GPU was removed or is wedged. When it was removed, data is intact in system memory. When
     ///   the driver gave it up in the middle of a copy (wedged), pages that were being copied may have lost their content:
     ///   xe 7.3 answers success all the same, so an observed prefetch asks whether the device is still there.
@@ -75,17 +102,25 @@ impl<'m> Prefetch<'m> {
     ///   observed prefetch into VRAM because the pages kept changing, that is no error: it is in [`Outcome::refusals`].
     #[inline]
     pub fn run(self) -> Result<Outcome> {
-        if let (Observe::Nothing, Goal::At(target), false) = (self.observe, self.to, self.range.is_empty()) {
+        match &self.to {
+            Goal::Peer(region) => self.run_to_peer(region),
+            _ => self.run_to(&self.to),
+        }
+    }
+
+    #[inline]
+    fn run_to(&self, goal: &Goal) -> Result<Outcome> {
+        if let (Observe::Nothing, &Goal::At(target), false) = (self.observe, goal, self.range.is_empty()) {
             self.mirror.prefetch_unobserved(self.range, target)?;
             return Ok(Outcome::unobserved(self.range.len()));
         }
-        self.run_observed()
+        self.run_observed(goal)
     }
 
-    fn run_observed(self) -> Result<Outcome> {
+    fn run_observed(&self, goal: &Goal) -> Result<Outcome> {
         let mirror = self.mirror;
         mirror.owner.check(PREFETCH)?;
-        let target = self.target()?;
+        let target = target(goal)?;
         if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
@@ -98,17 +133,45 @@ impl<'m> Prefetch<'m> {
         mirror.note_prefetch(self.range, target, observed, RequestResult::of_outcome)
     }
 
-    fn target(&self) -> Result<Target> {
-        match self.to {
-            Goal::At(target) => Ok(target),
-            Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
-                .because("no target was given")
-                .hint_is("say .to(gpu.vram()) or .to_system()")),
-            Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
-                .hint_is("prefetch through a mirror of the GPU that owns the memory")),
-            Goal::NoVram => {
-                Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
+    /// xe names memory of other devices in advice only.
+    #[cold]
+    fn run_to_peer(&self, region: &VramRegion) -> Result<Outcome> {
+        let mirror = self.mirror;
+        mirror.owner.check(PREFETCH)?;
+        if self.range.is_empty() {
+            return Ok(Outcome::nothing());
+        }
+        let preferred = Settings { preferred: Some(Location::Vram(region.clone())), ..Settings::default() };
+        let prefetch = || self.run_to(&Goal::At(Target::PEER));
+        let error = match mirror.advice.during(&mirror.space, self.range, &preferred, prefetch) {
+            Err(error) if error.kind() == ErrorKind::NoInterconnect => error,
+            done => return done,
+        };
+        let target = match self.fallback {
+            Fallback::Refuse => {
+                return Err(error.hint_is(
+                    "name a fallback; or prefetch through a mirror of the GPU that owns the memory",
+                ));
             }
+            Fallback::OwnVram => mirror.space.nearest()?,
+            Fallback::System => Target::SYSTEM,
+        };
+        let instead = if target.is_vram() { Fallback::OwnVram } else { Fallback::System };
+        Ok(self.run_to(&Goal::At(target))?.fell_back(instead))
+    }
+}
+
+fn target(goal: &Goal) -> Result<Target> {
+    match goal {
+        Goal::At(target) => Ok(*target),
+        Goal::Peer(_) => Ok(Target::PEER),
+        Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
+            .because("no target was given")
+            .hint_is("say .to(gpu.vram()) or .to_system()")),
+        Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
+            .hint_is("prefetch through a mirror of the GPU that owns the memory")),
+        Goal::NoVram => {
+            Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::device::{Device, KfdGpu};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kfd;
-use crate::location::Location;
+use crate::location::{Location, VramRegion};
 use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
@@ -37,12 +37,14 @@ pub(super) enum Space {
 pub(super) struct Target(u16);
 
 /// What came of saying where a prefetch goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
     /// Nothing was said.
     Unsaid,
-    /// Memory of a GPU that is not the mirror's.
+    /// Memory of a GPU that the mirror's driver cannot bring pages to.
     OtherGpu,
+    /// Memory of another GPU, which the driver may have a way to.
+    Peer(VramRegion),
     /// Memory that the GPU does not have.
     NoVram,
     /// A place.
@@ -51,6 +53,8 @@ pub(super) enum Goal {
 
 impl Target {
     pub(super) const SYSTEM: Self = Self(0);
+    /// Memory of another GPU, which the advice in force prefers. xe only.
+    pub(super) const PEER: Self = Self(u16::MAX);
 
     #[inline]
     pub(super) const fn is_vram(self) -> bool {
@@ -99,7 +103,7 @@ impl Space {
     pub(super) fn goal(own: &Device, to: &Location) -> Goal {
         match to {
             Location::System => Goal::At(Target::SYSTEM),
-            Location::Vram(region) if region.device() != own => Goal::OtherGpu,
+            Location::Vram(region) if region.device() != own => peer(own, region),
             Location::Vram(region) if region.size() == 0 => Goal::NoVram,
             Location::Vram(region) => Goal::At(Target(region.number())),
         }
@@ -118,11 +122,32 @@ impl Space {
         }
     }
 
+    /// The GPU's own memory, or system memory if it has none.
+    pub(super) fn nearest(&self) -> Result<Target> {
+        match self {
+            Self::Xe { vm, .. } => {
+                let regions = vm.device().memory_regions()?;
+                let vram = regions.iter().find(|region| region.class == xe::MemoryClass::Vram);
+                Ok(vram.map_or(Target::SYSTEM, |region| Target(region.instance)))
+            }
+            Self::Kfd { gpu, .. } => {
+                let bytes = gpu.node()?.vram_bytes();
+                Ok(if bytes == 0 { Target::SYSTEM } else { Target(1) })
+            }
+        }
+    }
+
     /// Makes the one call that prefetches.
     #[inline(always)]
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
-            Self::Xe { vm, .. } => vm.prefetch_inlined(range, xe::PrefetchTarget::Region(target.region())),
+            Self::Xe { vm, .. } => {
+                let to = match target {
+                    Target::PEER => xe::PrefetchTarget::Advised,
+                    target => xe::PrefetchTarget::Region(target.region()),
+                };
+                vm.prefetch_inlined(range, to)
+            }
             Self::Kfd { gpu, .. } => prefetch_kfd(gpu, range, target),
         }
     }
@@ -185,6 +210,16 @@ fn prefetch_kfd(gpu: &KfdGpu, range: PageRange, target: Target) -> Result<()> {
     let to = if target.is_vram() { kfd::Location::Gpu(gpu.id()) } else { kfd::Location::System };
     let attributes = [kfd::SvmAttribute::Access(gpu.id()), kfd::SvmAttribute::Prefetch(to)];
     gpu.process().set_attributes(range, &attributes)
+}
+
+/// What memory of another GPU is to a prefetch.
+#[cold]
+fn peer(own: &Device, region: &VramRegion) -> Goal {
+    match (own, region.device()) {
+        (Device::Xe(_), Device::Xe(_)) if region.size() == 0 => Goal::NoVram,
+        (Device::Xe(_), Device::Xe(_)) => Goal::Peer(region.clone()),
+        _ => Goal::OtherGpu,
+    }
 }
 
 fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {

@@ -131,6 +131,12 @@ impl Events {
         Ok((events, lost))
     }
 
+    /// How many events there were in the space up to the last call.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn position(&self) -> u64 {
+        self.seen
+    }
+
     /// Tells `notifier` the events since the last call, oldest first.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod bind;
 mod check;
 mod config;
 mod cpu;
+mod cuts;
 mod engine;
 mod fault;
 mod gpu;

@@ -30,6 +30,7 @@ mod simulated;
 mod story;
 mod trouble;
 mod xe;
+mod xe_kinds;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         counters::TESTS,
         story::TESTS,
         xe::TESTS,
+        xe_kinds::TESTS,
         trouble::COPIES,
         trouble::FIRMWARE,
         trouble::QUEUES,

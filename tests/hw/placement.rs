@@ -46,7 +46,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "placement/memory_of_another_gpu_is_refused",
-        needs: &[Need::TwoGpus],
+        needs: &[Need::Kfd, Need::TwoGpus],
         run: memory_of_another_gpu_is_refused,
     },
 ];
@@ -271,6 +271,7 @@ fn memory_of_another_gpu_is_refused(context: &Context) -> TestResult {
     let data = filled(2 << 20)?;
     let error = mirror.prefetch(&data).to(context.peer().vram()).run().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint().is_some(), "{error}");
     assert_intact(&data);
     Ok(())
 }

@@ -7,14 +7,14 @@
 //! | `xe_vm@vm-get-property-*` | `failed_accesses_are_told` |
 //! | `xe_vm@bind-array-*` | `many_binds` |
 //! | `xe_exec_system_allocator@many-*-prefetch` | `many_ranges_are_prefetched` |
-//! | `xe_exec_system_allocator@multigpu-migration` | `prefetch_to_a_peer` |
+//! | `xe_exec_system_allocator@multigpu-migration` | `prefetch_to_a_peer`, `mirror_prefetches_to_a_peer` |
 
 use drm_pagemap::range::{SIZE_64K, page_size};
 use drm_pagemap::xe::{
     Advice, AtomicMode, Bind, Device, FaultAccess, MirrorOptions, Operation, PatIndex, PreferredLocation,
     PrefetchTarget, ReportedLocation, Syncs, Vm, VmFlags,
 };
-use drm_pagemap::{Buffer, ErrorKind, PageRange};
+use drm_pagemap::{Buffer, ErrorKind, Fallback, PageRange};
 
 use crate::gpu_store::store_u32;
 use crate::harness::{Context, Need, Stop, Test, TestResult};
@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "xe/many_binds", needs: &[Need::Xe], run: many_binds },
     Test { name: "xe/many_ranges_are_prefetched", needs: &[Need::Xe, Need::Vram], run: many_ranges },
     Test { name: "xe/prefetch_to_a_peer", needs: &[Need::Xe, Need::TwoGpus], run: peer },
+    Test { name: "xe/mirror_prefetches_to_a_peer", needs: &[Need::Xe, Need::TwoGpus], run: mirror_to_peer },
 ];
 
 fn device(context: &Context) -> Result<&Device, Stop> {
@@ -194,6 +195,50 @@ fn peer(context: &Context) -> TestResult {
             vm.prefetch(data.range(), PrefetchTarget::System)?;
         }
     }
+    assert_intact(&data);
+    Ok(())
+}
+
+/// A mirror brings pages into the memory of another GPU, or does what the caller named for the case that no fast link leads there.
+fn mirror_to_peer(context: &Context) -> TestResult {
+    needs(device(context)?, Operation::PreferredRegion)?;
+    let drm_pagemap::Device::Xe(other) = context.peer().device() else { skip!("the other GPU is not of xe") };
+    context.expect_log("xe_vm_alloc_vma");
+    let mirror = context.gpu().mirror()?;
+    let data = filled(4 << 20)?;
+    let used = || -> Result<u64, Stop> {
+        Ok(other
+            .memory_regions()?
+            .iter()
+            .filter(|region| region.instance != 0)
+            .map(|region| region.used)
+            .sum())
+    };
+    let before = used()?;
+    let refused = mirror.prefetch(&data).to(context.peer().vram()).run();
+    let linked = refused.is_ok();
+    match refused {
+        Ok(outcome) => {
+            assert!(outcome.is_complete(), "{outcome}");
+            assert_eq!((outcome.moved(), outcome.fallback()), (data.range().len(), None));
+            assert!(used()? >= before + data.range().len(), "it is the other GPU that has it");
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NoInterconnect, "{error}");
+            assert_eq!(device_bytes(data.range())?, 0);
+        }
+    }
+    for fallback in [Fallback::OwnVram, Fallback::System] {
+        let outcome = mirror.prefetch(&data).to(context.peer().vram()).fallback(fallback).run()?;
+        assert!(outcome.is_complete(), "{outcome}");
+        assert_eq!(outcome.fallback(), (!linked).then_some(fallback), "{outcome}");
+        let in_vram = linked || fallback == Fallback::OwnVram;
+        assert_eq!(device_bytes(data.range())?, if in_vram { data.range().len() } else { 0 });
+    }
+    let told = mirror.vm().map(|vm| vm.range_attributes(data.range())).transpose()?.unwrap_or_default();
+    let unsaid =
+        |one: &drm_pagemap::xe::RangeAttributes| one.preferred_location == ReportedLocation::FaultingDevice;
+    assert!(told.iter().all(unsaid), "advice is as before: {told:?}");
     assert_intact(&data);
     Ok(())
 }

@@ -48,6 +48,21 @@ impl AdviceBook {
         Ok(id)
     }
 
+    /// Does `act` while the advice is in force, and puts what was in force before back. The lock is held all the while: nobody
+    /// else's advice comes between.
+    pub(in crate::mirror) fn during<T>(
+        &self,
+        space: &Space,
+        range: PageRange,
+        settings: &Settings,
+        act: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let pages = self.lock();
+        let done = space.advise(range, settings).and_then(|()| act());
+        let restored = pages.restore(space, range, settings);
+        done.and_then(|done| restored.map(|()| done))
+    }
+
     /// Takes advice back: what was given before or since for the same addresses is in force again, otherwise the default.
     pub(in crate::mirror) fn take_back(&self, space: &Space, id: u64) -> Result<()> {
         let mut pages = self.lock();

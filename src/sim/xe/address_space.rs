@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::config::KernelVersion;
 use super::cpu::{Cpu, errno_of};
+use super::cuts;
 use super::gpu::XeGpu;
 use super::node::XeNode;
 use super::ranges::{Place, Ranges, Rules, SvmRange};
@@ -103,6 +104,7 @@ impl AddressSpace {
         let State { events: Some(events), ranges, .. } = state else { return Ok(()) };
         let cpu = self.cpu()?;
         let (told, lost) = events.take().map_err(|error| errno_of(&error))?;
+        cuts::note(&told, events.position());
         let mut gone: Vec<u64> = Vec::new();
         for event in told {
             let (Event::Unmapped(changed) | Event::Moved { from: changed, .. } | Event::Discarded(changed)) =
@@ -120,6 +122,7 @@ impl AddressSpace {
             }
             match event {
                 Event::Unmapped(range) | Event::Moved { from: range, .. } => {
+                    ranges.note_cut(range);
                     gone.extend(ranges.starts_in(range.start(), range.end()));
                 }
                 // Contents gone, addresses still there: the range stays and is filled in again.

@@ -71,9 +71,10 @@ impl XeNode {
             .try_for_each(|(op, object)| apply(&vm, &mut state, op, object, &mut outcome))
             .and_then(|()| {
                 let mut nothing_more = false;
-                for plan in std::mem::take(&mut outcome.prefetches) {
+                let plans = std::mem::take(&mut outcome.prefetches);
+                for plan in &plans {
                     // A prefetch that could not have its pages ends the page-table work of everything in the call.
-                    match vm.prefetch(&mut state, &plan) {
+                    match vm.prefetch(&mut state, plan) {
                         Ok(wrote) => outcome.page_tables |= wrote,
                         Err(Errno::ENODATA) => {
                             nothing_more = true;
@@ -83,7 +84,7 @@ impl XeNode {
                     }
                 }
                 outcome.page_tables &= !nothing_more;
-                Ok(())
+                if nothing_more { Ok(()) } else { plans.iter().try_for_each(AddressSpace::check_objects) }
             });
         if let Err(errno) = applied {
             if let Some(before) = before {
@@ -206,6 +207,21 @@ fn unmap(
     }
     let parts = state.vmas.carve(start, end);
     check_fence(&parts)?;
+    // What is left of a user pointer is a new one.
+    for part in &parts {
+        if !matches!(part.backing, Backing::Userptr { .. }) {
+            continue;
+        }
+        let before = part.start.checked_sub(1).and_then(|at| state.vmas.at(at));
+        let remnants = before.filter(|vma| vma.is_same_as(part)).into_iter();
+        let behind = state.vmas.at(part.end).filter(|vma| vma.is_same_as(part));
+        for vma in remnants.chain(behind) {
+            if let Backing::Userptr { address } = vma.backing {
+                let write = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0;
+                vm.pin(address, vma.end - vma.start, write)?;
+            }
+        }
+    }
     for part in &parts {
         let Backing::Object { object, .. } = &part.backing else { continue };
         // With those gone who needed it, what is left decides; without any mapping it stays what it was.

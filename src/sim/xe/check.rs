@@ -74,7 +74,7 @@ pub(super) fn operation(vm: &AddressSpace, op: &VmBindOp) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     // Decompression in place is a matter of flat CCS on discrete Xe2.
-    if decompress && !(facts.xe2_or_newer && facts.discrete) {
+    if decompress && !(facts.xe2_or_newer && facts.discrete && config.compresses) {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(())

@@ -152,6 +152,7 @@ pub struct XeConfig {
     pub(super) link: Option<u32>,
     pub(super) notifier_bytes: u64,
     pub(super) migrates: bool,
+    pub(super) compresses: bool,
 }
 
 impl XeConfig {
@@ -165,6 +166,7 @@ impl XeConfig {
             link: None,
             notifier_bytes: 512 << 20,
             migrates: true,
+            compresses: true,
         }
     }
 
@@ -208,6 +210,13 @@ impl XeConfig {
     #[must_use]
     pub fn without_migration(mut self) -> Self {
         self.migrates = false;
+        self
+    }
+
+    /// Firmware that left the device's memory compression (flat CCS) off.
+    #[must_use]
+    pub fn without_compression(mut self) -> Self {
+        self.compresses = false;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use rustix::mm::Advice;
 
+use super::cuts;
 use crate::error::{Errno, Error};
 use crate::pagemap::{Backing, RegionId, Space, Vma};
 use crate::range::{PageRange, page_size};
@@ -51,13 +52,13 @@ impl Cpu<'_> {
         let anonymous = matches!(vma.backing, Backing::Anonymous | Backing::Stack) && !vma.shared;
         if anonymous {
             // Memory that the simulation has pages of, or watches, is cut out of its mapping. To the driver it is one still.
-            while let Some(next) =
-                self.ask(end)?.filter(|next| next.range.start() == end && alike(&vma, next))
-            {
+            while cuts::has(end) {
+                let next = self.ask(end)?.filter(|next| next.range.start() == end && alike(&vma, next));
+                let Some(next) = next else { break };
                 end = next.range.end();
             }
             let block = start & !(crate::range::SIZE_2M - 1);
-            while start > block {
+            while start > block && cuts::has(start) {
                 let Some(before) = self.ask(start - page_size())? else { break };
                 if before.range.end() != start || !alike(&vma, &before) {
                     break;

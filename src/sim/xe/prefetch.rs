@@ -16,8 +16,10 @@ use crate::uapi::xe::{DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC, DRM_XE_VM_BIND_FLAG_RE
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     blocks: Vec<Block>,
-    /// Mappings that are no mirrors are bound, whatever becomes of the blocks.
-    page_tables: bool,
+    /// Mappings that are no mirrors, which are bound whole after the blocks.
+    whole: Vec<Vma>,
+    /// The region that was asked for.
+    region: u32,
 }
 
 #[derive(Debug)]
@@ -33,13 +35,18 @@ impl AddressSpace {
     /// stay.
     pub(super) fn plan_prefetch(&self, state: &mut State, op: &VmBindOp) -> Result<Plan, Errno> {
         let end = op.addr + op.range;
-        let mut plan = Plan::default();
+        let mut plan = Plan { region: op.prefetch_mem_region_instance, ..Plan::default() };
         let vmas: Vec<Vma> = state.vmas.overlapping(op.addr, end).cloned().collect();
         for (number, vma) in vmas.iter().enumerate() {
             // It leaves its loop at the first mapping that is no mirror; such mappings, and all behind it, are bound whole.
             if !vma.is_mirror() {
-                self.check_whole(&vmas[number..], op.prefetch_mem_region_instance)?;
-                plan.page_tables = true;
+                for vma in &vmas[number..] {
+                    if let Backing::Userptr { address } = vma.backing {
+                        let write = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0;
+                        self.pin(address, vma.end - vma.start, write)?;
+                    }
+                }
+                plan.whole = vmas[number..].to_vec();
                 break;
             }
             let cpu = self.cpu()?;
@@ -70,26 +77,19 @@ impl AddressSpace {
         Ok(plan)
     }
 
-    /// Whether mappings that are bound whole can be where a prefetch wants them (`op_lock_and_prep`). Objects of which nothing
-    /// is known but the first mapping's target go to system memory.
-    fn check_whole(&self, vmas: &[Vma], region: u32) -> Result<(), Errno> {
-        for (number, vma) in vmas.iter().enumerate() {
-            match &vma.backing {
-                Backing::Userptr { address } => {
-                    self.pin(*address, vma.end - vma.start, vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0)?;
-                }
-                Backing::Object { object, .. } => {
-                    match *lock(&object.purge) {
-                        Purge::WillNeed => {}
-                        Purge::DontNeed => return Err(Errno::EBUSY),
-                        Purge::Purged => return Err(Errno::EINVAL),
-                    }
-                    let region = if number == 0 { region } else { 0 };
-                    if region != DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC && object.placement >> region & 1 == 0 {
-                        return Err(Errno::EINVAL);
-                    }
-                }
-                Backing::Mirror | Backing::Null => {}
+    /// Whether objects can be where a prefetch wants them (`op_lock_and_prep`), which is found out when the blocks have moved.
+    /// Objects of which nothing is known but the first mapping's target go to system memory.
+    pub(super) fn check_objects(plan: &Plan) -> Result<(), Errno> {
+        for (number, vma) in plan.whole.iter().enumerate() {
+            let Backing::Object { object, .. } = &vma.backing else { continue };
+            match *lock(&object.purge) {
+                Purge::WillNeed => {}
+                Purge::DontNeed => return Err(Errno::EBUSY),
+                Purge::Purged => return Err(Errno::EINVAL),
+            }
+            let region = if number == 0 { plan.region } else { 0 };
+            if region != DRM_XE_CONSULT_MEM_ADVISE_PREF_LOC && object.placement >> region & 1 == 0 {
+                return Err(Errno::EINVAL);
             }
         }
         Ok(())
@@ -97,9 +97,12 @@ impl AddressSpace {
 
     /// Faults in the memory that a user pointer stands for (`xe_vma_userptr_pin_pages`).
     pub(super) fn pin(&self, address: u64, bytes: u64, write: bool) -> Result<(), Errno> {
+        // The last byte is what the kernel watches, the end what it walks to.
+        let last = address.checked_add(bytes - 1).ok_or(Errno::EOVERFLOW)?;
+        let end = last.checked_add(1).ok_or(Errno::EINVAL)?;
         let cpu = self.cpu()?;
         let mut at = address;
-        while at < address + bytes {
+        while at < end {
             let vma = cpu.at(at)?.ok_or(Errno::EFAULT)?;
             if vma.special || !vma.readable {
                 return Err(Errno::EFAULT);
@@ -107,9 +110,9 @@ impl AddressSpace {
             if write && !vma.writable {
                 return Err(Errno::EPERM);
             }
-            let end = vma.end.min(address + bytes);
-            cpu.fault_in(at, end, write)?;
-            at = end;
+            let next = vma.end.min(end);
+            cpu.fault_in(at, next, write)?;
+            at = next;
         }
         Ok(())
     }
@@ -197,7 +200,7 @@ impl AddressSpace {
                 range.tiles = self.all_tiles();
             }
         }
-        Ok(plan.page_tables || !plan.blocks.is_empty())
+        Ok(!plan.whole.is_empty() || !plan.blocks.is_empty())
     }
 
     /// How many times pages were sent back to make room in the device's memory.

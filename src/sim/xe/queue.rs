@@ -14,6 +14,8 @@ use crate::uapi::xe::*;
 
 /// Most unfinished jobs of a queue (`MAX_JOB_COUNT`).
 const MAX_JOBS: usize = 1000;
+/// Most engines that a queue names (`XE_HW_ENGINE_MAX_INSTANCE`).
+const MOST_ENGINES: usize = 9;
 /// Most elements in a chain of extensions.
 const MAX_EXTENSIONS: usize = 16;
 /// Time slices the driver's scheduler takes, in microseconds (`XE_HW_ENGINE_TIMESLICE_MIN`, `_MAX`).
@@ -103,8 +105,7 @@ impl XeNode {
         }
         let listed = self.engine_list();
         let count = usize::from(arg.width) * usize::from(arg.num_placements);
-        // The driver's own copy engine counts here, though it is not listed.
-        if count == 0 || count > listed.len() + 1 {
+        if count == 0 || count > MOST_ENGINES {
             return Err(Errno::EINVAL);
         }
         let instances: Vec<EngineClassInstance> = user_memory::read_array(arg.instances, count)?;
@@ -121,7 +122,8 @@ impl XeNode {
             let same = |engine: &EngineClassInstance| {
                 engine.engine_class == first.engine_class && engine.gt_id == first.gt_id
             };
-            if !instances.iter().all(|engine| listed.contains(engine) && same(engine)) {
+            let known = instances.iter().all(|engine| listed.contains(engine) && same(engine));
+            if !known || !are_contiguous(&instances, arg.width.into()) {
                 return Err(Errno::EINVAL);
             }
             // Only video engines run one job on several contexts.
@@ -225,6 +227,16 @@ impl XeNode {
         let batch = (arg.num_batch_buffer == 1).then_some(arg.address);
         queue.push(Job { batch, after: syncs.waits, word: syncs.word, access, fence })
     }
+}
+
+/// Whether each of the jobs that run side by side may be placed just behind the one before it
+/// (`calc_validate_logical_mask`). The list has all jobs of the first placement, then all of the second.
+fn are_contiguous(instances: &[EngineClassInstance], width: usize) -> bool {
+    let places = |job: usize| -> u64 {
+        let own = instances.iter().skip(job).step_by(width);
+        own.fold(0, |mask, engine| mask | 1 << engine.engine_instance)
+    };
+    (1..width).all(|job| places(job) == places(job - 1) << 1)
 }
 
 fn check_extensions(mut address: u64) -> Result<(), Errno> {

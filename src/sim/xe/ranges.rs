@@ -1,8 +1,11 @@
 //! SVM ranges: the blocks of 2 MiB, 64 KiB or 4 KiB in which a mirror is filled in (`drm_gpusvm.c`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cpu::{Cpu, CpuVma};
+use super::cuts;
 use super::vmas::Vma;
 use crate::error::Errno;
 use crate::pagemap::{RegionId, Watch};
@@ -47,7 +50,23 @@ pub(super) struct Rules {
 struct Entry {
     range: SvmRange,
     /// Has the CPU's changes to the addresses told; `None` for memory that cannot be watched.
-    watch: Option<Watch>,
+    watch: Option<Arc<Watched>>,
+}
+
+/// What is watched for a range: the block of 2 MiB around it where one mapping has all of that, as the kernel announces every
+/// cut through such a block to those who watch any of it (`split_huge_pmd_address`).
+#[derive(Debug)]
+struct Watched {
+    watch: Watch,
+    /// No part of it was unmapped or moved since.
+    whole: AtomicBool,
+}
+
+impl Watched {
+    fn has_block_around(&self, at: u64) -> bool {
+        let (range, block) = (self.watch.range(), at & !(SIZE_2M - 1));
+        self.whole.load(Ordering::Relaxed) && range.start() <= block && block + SIZE_2M <= range.end()
+    }
 }
 
 /// The ranges of an address space, disjoint, by start.
@@ -124,9 +143,51 @@ impl Ranges {
         let (start, end) = self.block(address, gpu, &vma, cpu, rules).ok_or(Errno::EINVAL)?;
         let migratable = rules.migrates && vma.anonymous;
         let range = SvmRange { start, end, migratable, mapped: None, tiles: 0, writable: false };
-        let watch = cpu.0.watch(PageRange::from_aligned(start, end)).ok();
+        cuts::add(start, end);
+        let watch = self.watch(&range, &vma, cpu);
         self.0.insert(start, Entry { range, watch });
         Ok(range)
+    }
+
+    fn watch(&self, range: &SvmRange, vma: &CpuVma, cpu: Cpu<'_>) -> Option<Arc<Watched>> {
+        let block = range.start & !(SIZE_2M - 1);
+        let shared = self.starts_in(block, block + SIZE_2M).find_map(|at| {
+            let watched = self.0.get(&at)?.watch.as_ref()?;
+            watched.has_block_around(block).then(|| watched.clone())
+        });
+        if shared.is_some() {
+            return shared;
+        }
+        let (start, end) = match vma.anonymous && vma.start <= block && block + SIZE_2M <= vma.end {
+            true => (block, block + SIZE_2M),
+            false => (range.start, range.end),
+        };
+        cuts::add(start, end);
+        let watch = cpu.0.watch(PageRange::from_aligned(start, end)).ok()?;
+        Some(Arc::new(Watched { watch, whole: AtomicBool::new(true) }))
+    }
+
+    /// The CPU unmapped or moved a part of its memory away. Where that cut a mapping through a block, the kernel says of the whole
+    /// block that it changed.
+    pub(super) fn note_cut(&mut self, cut: PageRange) {
+        for at in [cut.start(), cut.end()] {
+            let block = at & !(SIZE_2M - 1);
+            if at == block {
+                continue;
+            }
+            for (_, entry) in self.0.range_mut(block..block + SIZE_2M) {
+                if entry.watch.as_ref().is_some_and(|watched| watched.has_block_around(block)) {
+                    entry.range.mapped = None;
+                }
+            }
+        }
+        let reach = cut.start().saturating_sub(SIZE_2M)..cut.end();
+        for (_, entry) in self.0.range(reach) {
+            if let Some(watched) = entry.watch.as_ref().filter(|watched| watched.watch.range().overlaps(cut))
+            {
+                watched.whole.store(false, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The largest block that fits (`drm_gpusvm_range_chunk_size`).

@@ -75,6 +75,17 @@ impl Vma {
             && self.attributes.policy == 0
     }
 
+    /// Whether the two were one user pointer: they touch, and so does the memory that they stand for.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        let shift = |vma: &Self| match vma.backing {
+            Backing::Userptr { address } => Some(address.wrapping_sub(vma.start)),
+            _ => None,
+        };
+        (self.end == other.start || other.end == self.start)
+            && shift(self).is_some()
+            && shift(self) == shift(other)
+    }
+
     fn overlaps(&self, start: u64, end: u64) -> bool {
         self.start < end && start < self.end
     }

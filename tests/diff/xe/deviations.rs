@@ -4,11 +4,10 @@
 //!
 //! * `mprotect` of memory that the GPU has mapped or holds. The kernel tells drivers, and `userfaultfd` tells nobody: the simulation
 //!   goes on using what it had mapped, and a touch brings back a whole block where the kernel stops at the edge of the mapping.
-//! * `mremap` to a place beside other memory. The kernel keeps moved memory a mapping of its own, and does not show where it ends.
 
 use super::generate::USER_POINTERS;
 use crate::frame::{Deviation, Mismatch, Step, Then};
-use crate::memory::{HUGE, expand};
+use crate::memory::{HUGE, PAGES, expand};
 
 pub(super) const KNOWN: &[Deviation] = &[
     Deviation {
@@ -24,6 +23,20 @@ pub(super) const KNOWN: &[Deviation] = &[
         why: "the kernel brings back all of a block that lies in one mapping, and new memory may have closed the hole in it; the \
               simulation is not told of new memory",
         is: filled_hole,
+        then: Then::Stop,
+    },
+    Deviation {
+        name: "memory replaced while it comes back",
+        why: "a touch lets its thread go when the registration for device pages ends, and the one for mere watching begins after \
+              that: `userfaultfd` has no step from one to the other. What is mapped over in between nobody is told of",
+        is: replaced_unseen,
+        then: Then::Stop,
+    },
+    Deviation {
+        name: "memory that the process may not write to, under a read-only mirror",
+        why: "the driver moves it like any other; `UFFDIO_MOVE` takes writable memory only, and the simulation does not open what \
+              the process has closed, not even for a moment",
+        is: closed_memory,
         then: Then::Stop,
     },
     Deviation {
@@ -47,6 +60,45 @@ fn misplaced_user_pointer(mismatch: &Mismatch, steps: &[Step]) -> bool {
     mismatch.step.verb == "read"
         && steps.iter().any(|step| step.text("op") == Some("userptr"))
         && (through_pointer(&mismatch.real) || through_pointer(&mismatch.sim))
+}
+
+/// The simulation holds on to a range of which a part was replaced right behind a touch in the same block.
+fn replaced_unseen(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let blocks = |step: &Step| {
+        let (at, pages) = (step.number("at", 0).unwrap_or(0), step.number("pages", 1).unwrap_or(1));
+        at / HUGE..(at + pages).div_ceil(HUGE)
+    };
+    let meet = |a: &Step, b: &Step| blocks(a).start < blocks(b).end && blocks(b).start < blocks(a).end;
+    let touches = |step: &Step| matches!(step.verb.as_str(), "read" | "write");
+    let replaces = |step: &Step| matches!(step.verb.as_str(), "map" | "unmap" | "remap");
+    matches!(mismatch.step.verb.as_str(), "bind" | "binds")
+        && mismatch.real.starts_with("ok")
+        && mismatch.sim == "EBUSY"
+        && steps.windows(2).any(|two| touches(&two[0]) && replaces(&two[1]) && meet(&two[0], &two[1]))
+}
+
+/// Pages that went to VRAM on the real side only, all of them not writable for the process, after a read-only mirror was bound.
+fn closed_memory(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let read_only =
+        |step: &Step| step.text("flags").is_some_and(|flags| flags.split('+').any(|flag| flag == "readonly"));
+    if mismatch.step.verb != "where" || !mismatch.step.args.is_empty() || !steps.iter().any(read_only) {
+        return false;
+    }
+    let mut closed = vec![false; PAGES as usize];
+    for step in steps.iter().filter(|step| matches!(step.verb.as_str(), "map" | "protect")) {
+        let (at, pages) = (step.number("at", 0).unwrap_or(0), step.number("pages", 1).unwrap_or(1));
+        if let Some(pages) = closed.get_mut(at as usize..(at + pages) as usize) {
+            pages.fill(!matches!(step.text("prot"), None | Some("rw")));
+        }
+    }
+    let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
+    real.len() == sim.len()
+        && real
+            .iter()
+            .zip(&sim)
+            .zip(closed)
+            .filter(|((real, sim), _)| real != sim)
+            .all(|((real, sim), closed)| real == "device" && sim != "device" && closed)
 }
 
 /// Pages that came back on the real side only, all of them in blocks that a later mapping was put into.

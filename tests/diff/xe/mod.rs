@@ -83,7 +83,8 @@ fn real() -> Result<Channel, String> {
 /// A device like the real one that is here, if one is: as much VRAM, the running kernel's generation.
 fn simulated() -> Result<Channel, String> {
     let failed = |error: drm_pagemap::Error| error.to_string();
-    let mut config = XeConfig::new(Platform::Battlemage).kernel(generation());
+    // The lab's virtual GPU has no compressed memory.
+    let mut config = XeConfig::new(Platform::Battlemage).kernel(generation()).without_compression();
     if let Some(path) = node() {
         let regions = Device::open(&path).and_then(|device| device.memory_regions()).map_err(failed)?;
         if let Some(vram) = regions.iter().find(|region| region.class == MemoryClass::Vram) {

@@ -225,10 +225,13 @@ impl Owned {
 const TASKS: Tasks = Tasks {
     copy_out: |token, staging, pages, base, live| {
         // SAFETY: the tasks' contract: the token has not been taken back.
-        unsafe { Owned::borrow(token) }.copy_out(staging, pages, base, live)
+        let owned = unsafe { Owned::borrow(token) };
+        owned.copy_out(staging, pages, base, live)
     },
-    // SAFETY: the tasks' contract: the token is taken back here, once.
-    release: |token| drop(unsafe { Owned::take(token) }),
+    release: |token| {
+        // SAFETY: the tasks' contract: the token is taken back here, once.
+        drop(unsafe { Owned::take(token) });
+    },
 };
 
 impl Drop for Owned {

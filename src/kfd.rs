@@ -69,6 +69,7 @@
 
 mod attributes;
 mod event;
+mod failure;
 mod kept;
 mod location;
 mod memory;
@@ -78,6 +79,7 @@ mod queue;
 mod sdma;
 mod smi;
 mod svm;
+mod svm_call;
 mod topology;
 mod xnack;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::channel::Retry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kfd::process::foreign;
+use crate::kfd::failure::foreign;
 use crate::kfd::{GpuId, Process};
 use crate::uapi::IoctlArg;
 use crate::uapi::kfd as abi;

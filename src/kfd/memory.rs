@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use crate::buffer::Buffer;
 use crate::channel::{DeviceMapping, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
-use crate::kfd::process::foreign;
+use crate::kfd::failure::foreign;
 use crate::kfd::{GpuId, Process};
 use crate::range::PageRange;
 use crate::uapi::IoctlArg;

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use crate::channel::{Channel, DeviceMapping, ProcessGuard, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::kfd::GpuId;
+use crate::kfd::failure::foreign;
+use crate::kfd::svm_call;
 use crate::range::page_size;
 use crate::uapi::IoctlArg;
 use crate::uapi::kfd as abi;
@@ -131,7 +133,7 @@ impl Process {
                 ))
                 .hint_is("use kernel 5.14 or later"));
         }
-        crate::kfd::svm::probe(&channel)?;
+        svm_call::probe(&channel)?;
         let gpus = list_gpus(&channel)?;
         Ok(Self { inner: Arc::new(Inner { channel, guard, version, gpus, ready: AtomicBool::new(false) }) })
     }
@@ -353,7 +355,7 @@ impl Process {
         let any_acquired = self.inner.gpus.iter().any(|gpu| gpu.acquired.load(Ordering::Acquire));
         for gpu in self.inner.gpus.iter().filter(|gpu| any_acquired && !gpu.is_safe()) {
             // Not before one is acquired: until then older kernels take no attribute of anything.
-            let lacks = crate::kfd::svm::lacks_svm(self.channel(), gpu.id)?;
+            let lacks = svm_call::lacks_svm(self.channel(), gpu.id)?;
             gpu.without_svm.store(lacks, Ordering::Relaxed);
         }
         self.update_ready();
@@ -386,17 +388,6 @@ impl fmt::Debug for Process {
             .field("version", &self.inner.version)
             .field("gpus", &self.inner.gpus)
             .finish_non_exhaustive()
-    }
-}
-
-/// Adds what two errnos mean to every KFD call.
-pub(super) fn foreign(error: Error) -> Error {
-    match error.errno() {
-        Some(Errno::EBADF) => error
-            .of_kind(ErrorKind::ForeignProcess)
-            .because("the open /dev/kfd belongs to another process")
-            .hint_is("open /dev/kfd again in this process"),
-        _ => error,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::{DeviceMapping, Retry};
 use crate::error::{Errno, Error, ErrorKind, Result};
-use crate::kfd::process::foreign;
+use crate::kfd::failure::foreign;
 use crate::kfd::{GpuId, MemoryKind, MemoryObject, Process, SdmaPackets};
 use crate::range::page_size;
 use crate::uapi::IoctlArg;

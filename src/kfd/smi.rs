@@ -9,7 +9,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::channel::{ProcessGuard, Retry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kfd::process::foreign;
+use crate::kfd::failure::foreign;
 use crate::kfd::{GpuId, Process, Version};
 use crate::uapi::IoctlArg;
 use crate::uapi::kfd as abi;

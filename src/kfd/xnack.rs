@@ -3,7 +3,7 @@
 use crate::channel::Retry;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::kfd::Process;
-use crate::kfd::process::foreign;
+use crate::kfd::failure::foreign;
 use crate::uapi::IoctlArg;
 use crate::uapi::kfd::SetXnackMode;
 

@@ -19,13 +19,16 @@ mod gpus;
 mod intervals;
 mod memory;
 mod node;
+mod object_calls;
 mod objects;
 mod process;
 mod process_memory;
 mod queue;
+mod queues;
 mod render;
 mod sdma;
 mod smi;
+mod state;
 mod svm;
 mod topology;
 mod vram;
@@ -38,10 +41,10 @@ pub use render::RenderNode;
 
 use memory::Memory;
 use node::Context;
-use process::State;
 use process_memory::ProcessMemory;
 use render::RenderFile;
 use smi::{Line, Smi};
+use state::State;
 use worker::{Duties, Worker};
 
 /// What a simulated call answers where a real kernel would dereference NULL or leave a buffer: a number that no kernel gives.

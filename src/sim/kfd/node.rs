@@ -9,7 +9,7 @@ use crate::channel::{ProcessGuard, VirtualNode};
 use crate::error::Errno;
 use crate::sim::kfd::events::Events;
 use crate::sim::kfd::objects::DOORBELL_SLICE;
-use crate::sim::kfd::process::State;
+use crate::sim::kfd::state::State;
 use crate::sim::kfd::{Kfd, Shared, duplicate};
 use crate::sim::user_memory::WriteAccess;
 use crate::uapi::IoctlArg;

@@ -1,6 +1,5 @@
 //! User queues of the copy engines: creation, doorbells, and what the engine sees of memory.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -10,9 +9,10 @@ use crate::error::Errno;
 use crate::range::{PageRange, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::objects::DOORBELL_SLICE;
-use crate::sim::kfd::process::State;
+use crate::sim::kfd::queues::Queue;
 use crate::sim::kfd::sdma::{Engine, Stop};
 use crate::sim::kfd::smi::Line;
+use crate::sim::kfd::state::State;
 use crate::sim::user_memory::WriteAccess;
 use crate::uapi::kfd as abi;
 
@@ -21,47 +21,6 @@ const MOST_QUEUES: usize = 127;
 const SMALLEST_RING: u32 = 1024;
 /// Where addresses of user space end.
 const USER_SPACE: u64 = 1 << 47;
-
-/// One queue of a copy engine.
-#[derive(Clone, Debug)]
-pub(super) struct Queue {
-    gpu: usize,
-    ring: u64,
-    ring_bytes: u64,
-    read_pointer: u64,
-    doorbell: u64,
-    /// Bytes done since the queue was made.
-    done: u64,
-    /// Gone wrong; nothing more is done.
-    halted: bool,
-    /// For what its packets write.
-    access: WriteAccess,
-}
-
-/// The queues of a process, and the doorbells of each GPU.
-#[derive(Debug, Default)]
-pub(super) struct Queues {
-    all: BTreeMap<u32, Queue>,
-    last: u32,
-    doorbells: BTreeMap<usize, Arc<OwnedFd>>,
-}
-
-impl Queues {
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// The queues of a GPU that is gone.
-    pub(super) fn remove_gpu(&mut self, gpu: usize) {
-        self.all.retain(|_, queue| queue.gpu != gpu);
-    }
-
-    fn free_doorbell(&self, gpu: usize) -> Option<u64> {
-        (0..DOORBELL_SLICE)
-            .step_by(8)
-            .find(|&slot| !self.all.values().any(|queue| queue.gpu == gpu && queue.doorbell == slot))
-    }
-}
 
 impl State {
     /// `CREATE_QUEUE`, in the kernel's order of checks. Only copy queues are simulated: a compute queue fails where the kernel

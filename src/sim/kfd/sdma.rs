@@ -3,7 +3,7 @@
 use crate::error::Errno;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::config::GcVersion;
-use crate::sim::kfd::process::State;
+use crate::sim::kfd::state::State;
 use crate::sim::user_memory::WriteAccess;
 
 /// Why the engine stopped.

@@ -5,7 +5,7 @@ use crate::range::{PageRange, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::memory::Kind;
-use crate::sim::kfd::process::State;
+use crate::sim::kfd::state::State;
 use crate::uapi::kfd as abi;
 
 pub(super) mod attributes;
@@ -17,8 +17,6 @@ pub(super) mod migrate;
 mod notify;
 mod query;
 pub(super) mod range;
-
-pub(super) use range::{Ranges, VramId};
 
 use attributes::{Attribute, any_changes_mappings, apply_all};
 use carve::{Carved, NewRanges, carve, newly_registered};

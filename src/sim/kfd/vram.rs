@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::kfd::svm::VramId;
+/// Number of a piece of VRAM that was allocated for a range, and is shared by what the range was split into.
+pub(super) type VramId = u64;
 
 #[derive(Clone, Copy, Debug)]
 struct Piece {

@@ -56,6 +56,6 @@ impl Model for Kfd {
     }
 
     fn corpus(&self) -> Corpus {
-        Corpus { seeds: 0..40, steps: 30 }
+        Corpus { seeds: 0..28, steps: 30 }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Errno;
 use crate::sim::kfd::gpus::Gpus;
-use crate::sim::kfd::process::Device;
+use crate::sim::kfd::state::Device;
 use crate::sim::kfd::svm::range::{Range, SYSTEM, UNDEFINED};
 use crate::uapi::kfd as abi;
 

@@ -1,9 +1,9 @@
 //! How much one touch of the CPU brings back: the engine fixes that when memory moves, the kernel looks at the range when the touch
 //! comes.
 
-use crate::range::{PageRange, SIZE_2M};
+use crate::range::PageRange;
 use crate::sim::kfd::Shared;
-use crate::sim::kfd::process::State;
+use crate::sim::kfd::state::State;
 use crate::sim::kfd::svm::range::SYSTEM;
 
 /// A range with memory in VRAM, before attributes were set.
@@ -30,15 +30,6 @@ impl State {
             }
         }
         self.touches = kfd.memory.touches();
-    }
-
-    /// What remains of a block of which a part was unmapped leaves VRAM with the engine, and stays there with the kernel.
-    pub(super) fn take_back_in(&mut self, kfd: &Shared, unmapped: PageRange) {
-        let around = unmapped.align_outward(SIZE_2M).unwrap_or(unmapped);
-        if !self.resident.within(around).is_empty() {
-            self.cut_again(kfd, around);
-            self.touches = kfd.memory.touches();
-        }
     }
 
     /// Moves memory out of VRAM and in again, in the blocks of the ranges. Nobody is told, since the kernel moves nothing.

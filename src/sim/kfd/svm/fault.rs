@@ -6,8 +6,8 @@ use crate::error::Errno;
 use crate::range::{PageRange, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::memory::Kind;
-use crate::sim::kfd::process::State;
 use crate::sim::kfd::smi::Line;
+use crate::sim::kfd::state::State;
 use crate::sim::kfd::svm::migrate::Trigger;
 use crate::sim::kfd::svm::range::{Range, SYSTEM};
 

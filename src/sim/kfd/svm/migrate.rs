@@ -4,9 +4,10 @@ use crate::error::Errno;
 use crate::range::{PageRange, SIZE_2M, page_size};
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::memory::{Kind, Piece};
-use crate::sim::kfd::process::State;
 use crate::sim::kfd::smi::Line;
-use crate::sim::kfd::svm::range::{Range, SYSTEM, UNDEFINED, VramId};
+use crate::sim::kfd::state::State;
+use crate::sim::kfd::svm::range::{Range, SYSTEM, UNDEFINED};
+use crate::sim::kfd::vram::VramId;
 use crate::uapi::kfd as abi;
 
 /// Why memory moves, as events report it.

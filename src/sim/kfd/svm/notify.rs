@@ -4,7 +4,7 @@ use crate::range::PageRange;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::memory::Change;
-use crate::sim::kfd::process::State;
+use crate::sim::kfd::state::State;
 use crate::sim::kfd::svm::migrate::Trigger;
 use crate::sim::kfd::svm::range::SYSTEM;
 use crate::uapi::kfd as abi;
@@ -51,7 +51,6 @@ impl State {
 
     /// `munmap`, and everything that unmaps on the way: attributes of these pages are gone, what sticks out keeps its own.
     fn unmapped_by_cpu(&mut self, kfd: &Shared, pages: PageRange) {
-        self.take_back_in(kfd, pages);
         for start in self.ranges.starts_within(pages) {
             let Some(range) = self.ranges.get(start) else { continue };
             let (whole, vram) = (range.pages, range.vram);
@@ -123,17 +122,19 @@ impl State {
         }
     }
 
-    /// The CPU brought a block back. Only so much of it as was in VRAM moved; the events tell of the block.
+    /// The CPU brought a block back, mapping by mapping. Only so much of it as was in VRAM moved; the events tell of all.
     fn note_touch(&mut self, kfd: &Shared, start: u64, block: PageRange, from: u32) {
         let gpu = self.index(from).unwrap_or(0);
-        self.announce(kfd, start, block, (from, SYSTEM), Trigger::CpuFault, gpu);
-        self.note_change(kfd, block, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
-        // Blocks larger than what one touch brings back.
-        let result = kfd.memory.to_system(block);
-        self.resident.remove(block);
-        for run in kfd.memory.in_vram(block) {
-            self.resident.add(run, true);
+        for piece in kfd.memory.pieces(block).unwrap_or_default() {
+            let pages = piece.range;
+            self.announce(kfd, start, pages, (from, SYSTEM), Trigger::CpuFault, gpu);
+            self.note_change(kfd, pages, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
+            // What one touch does not bring back: the rest of larger blocks, and other mappings.
+            let there = self.resident.within(pages);
+            let result = kfd.memory.to_system(pages);
+            Self::keep_present(kfd, &there);
+            self.look_at(kfd, pages);
+            self.announce_end(kfd, pages, (from, SYSTEM), Trigger::CpuFault, gpu, result.err());
         }
-        self.announce_end(kfd, block, (from, SYSTEM), Trigger::CpuFault, gpu, result.err());
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::Errno;
 use crate::range::PageRange;
 use crate::sim::kfd::gpus::Gpus;
-use crate::sim::kfd::process::Device;
+use crate::sim::kfd::state::Device;
 use crate::sim::kfd::svm::range::{DEFAULT_FLAGS, Range, Ranges, UNDEFINED};
 use crate::uapi::kfd as abi;
 

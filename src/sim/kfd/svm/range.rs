@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::range::PageRange;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::memory::Watch;
+use crate::sim::kfd::vram::VramId;
 use crate::uapi::kfd as abi;
 
 pub(in crate::sim::kfd) const SYSTEM: u32 = abi::KFD_IOCTL_SVM_LOCATION_SYSMEM;
@@ -15,9 +16,6 @@ pub(in crate::sim::kfd) const UNDEFINED: u32 = abi::KFD_IOCTL_SVM_LOCATION_UNDEF
 /// The flags of a new range.
 pub(in crate::sim::kfd) const DEFAULT_FLAGS: u32 =
     abi::KFD_IOCTL_SVM_FLAG_HOST_ACCESS | abi::KFD_IOCTL_SVM_FLAG_COHERENT;
-
-/// Number of a piece of VRAM that was allocated for a range, and is shared by what the range was split into.
-pub(in crate::sim::kfd) type VramId = u64;
 
 /// Addresses with attributes of their own. Ranges never overlap and are never merged.
 #[derive(Clone, Debug)]

@@ -128,6 +128,8 @@ fn memory_objects_and_ranges_exclude_each_other() {
         n_success: 0,
     };
     bench.call(&mut unmap).unwrap();
+    unmap.n_success = 0;
+    assert_eq!(bench.call(&mut unmap), Err(Errno::EINVAL), "it is not mapped any more");
     bench.get(second.range(), &[]).unwrap();
     bench.call(&mut free.clone()).unwrap();
     assert_eq!(bench.call(&mut free.clone()), Err(Errno::EINVAL));

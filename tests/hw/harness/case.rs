@@ -66,9 +66,14 @@ impl Context {
 
     /// The same, for what only kernels before `fixed` say.
     pub(crate) fn expect_log_before(&self, fixed: (u32, u32), part: &str) {
-        if kernel_series() < fixed {
+        if self.kernel_is_before(fixed) {
             self.expect_log(part);
         }
+    }
+
+    /// Whether the running kernel is older than this.
+    pub(crate) fn kernel_is_before(&self, release: (u32, u32)) -> bool {
+        kernel_series() < release
     }
 
     /// Adds a picture of where the pages of a range are now to the report.

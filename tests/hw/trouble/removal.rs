@@ -124,6 +124,9 @@ fn device_pulled_out(context: &Context) -> TestResult {
     }
     let bench = Bench::new(context)?;
     let mailbox = bench.mailbox("slot that it can be pulled out of without a word")?;
+    if context.kernel_is_before((7, 2)) {
+        skip!("this kernel's xe tries to reset a device that is gone, without end (seen with 6.18.15)");
+    }
     let mirror = bench.mirror()?;
     let data = filled(LEN)?;
     let bystander = filled(LEN)?;

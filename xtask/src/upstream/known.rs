@@ -21,12 +21,6 @@ const KNOWN: &[Known] = &[
         why: "runs a shader: there are no execution units",
     },
     Known {
-        program: "xe_exec_system_allocator",
-        subtests: &["eu-fault-*"],
-        kernels: None,
-        why: "page faults of execution units, of which there are none",
-    },
-    Known {
         program: "xe_pat",
         subtests: &["pat-index-xe2", "pt-caching-update-pat-and-pte"],
         kernels: None,

@@ -105,10 +105,17 @@ fn device_pulled_out(context: &Context) -> TestResult {
     for part in [
         // Registers read as all ones; jobs and invalidations are never answered.
         "MMIO unreliable",
-        "xe_force_wake_get",
+        "failed to ack",
+        "xe_force_wake_",
         "TLB invalidation fence timeout",
         "guc_exec_queue_timedout_job",
-        // The reset that the driver tries finds nothing to reset, and it gives the device up.
+        // The reset that the driver tries finds nothing to reset. How far it gets depends on the kernel (`gt_reset_worker`,
+        // `xe_guc_reset`, `__xe_guc_upload`); then it gives the device up.
+        "failed to clear GRDOM_FULL",
+        "GuC reset timed out",
+        "GuC mmio request",
+        "load failed: status",
+        "gt_reset_worker",
         "xe_guc_submit_start",
         "reset failed",
         "declared device",

@@ -97,9 +97,9 @@ mod events;
 mod failure;
 mod fork;
 mod inject;
+mod inner;
 mod interconnect;
 mod migrate;
-mod ops;
 mod options;
 mod placement;
 mod space;
@@ -115,15 +115,14 @@ pub use counters::Counters;
 pub use dev::Dev;
 pub use devmem::{DevMem, DevMemState};
 pub use devmem_ops::{DevMemOps, Pfn};
-pub use dpagemap::Pagemap;
+pub use dpagemap::{Pagemap, PagemapOps};
 pub use events::{Event, Events, Notifier, Watch};
 pub use inject::{Injection, Trigger};
+#[cfg(feature = "sim")]
+pub(crate) use inner::Inner as SpaceInner;
 pub use interconnect::{Owner, OwnerList};
-pub use ops::PagemapOps;
 pub use options::{Atomicity, MigrateOptions, Migrated, Windows};
 pub use placement::Placement;
-#[cfg(feature = "sim")]
-pub(crate) use space::Inner as SpaceInner;
 pub use space::Space;
 #[cfg(feature = "sim")]
 pub(crate) use vma::vm_flags;

@@ -2,7 +2,8 @@
 
 use super::engine::request::{AtomicOp as Op, Reply, Request};
 use super::engine::slots::BOUNCE;
-use super::space::{Space, closed, expect, failed};
+use super::failure::closed;
+use super::space::{Space, expect, failed};
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Errno, Error, Result};

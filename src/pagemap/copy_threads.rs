@@ -8,14 +8,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::devmem::Owned;
 use super::engine::Mask;
 use super::engine::request::{Reply, Request};
 use super::engine::slots::Line;
-use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::error::{Errno, Error, ErrorKind};
 
 /// Threads that wait for work beyond this number end.
 const SPARE: usize = 2;
+
+/// What the threads do for an allocation, which the engine knows by its token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tasks {
+    /// Copies the pages of a mask, which counts from page `base` of the allocation, to staging memory: token, address, pages,
+    /// `base`, mask. The engine holds the token until it hands it out for release.
+    pub(crate) copy_out: unsafe fn(u64, u64, u32, u32, &Mask) -> Result<(), Errno>,
+    /// Drops the allocation. The engine hands a token out for release once, and forgets it.
+    pub(crate) release: unsafe fn(u64),
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct CopyThreads {
@@ -24,15 +33,16 @@ pub(crate) struct CopyThreads {
 
 impl CopyThreads {
     /// Makes sure that somebody waits for work.
-    pub(crate) fn ensure(self: &Arc<Self>, line: &Arc<Line>) -> Result<()> {
+    pub(crate) fn ensure(self: &Arc<Self>, line: &Arc<Line>, tasks: Tasks) -> Result<(), Error> {
         if self.idle.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }
         // Counted before it runs, so that two callers do not start two, nor one that returns at once none.
         self.idle.fetch_add(1, Ordering::Relaxed);
         let (threads, line) = (self.clone(), line.clone());
-        let spawned =
-            std::thread::Builder::new().name("drm-pagemap-copy".into()).spawn(move || threads.work(&line));
+        let spawned = std::thread::Builder::new()
+            .name("drm-pagemap-copy".into())
+            .spawn(move || threads.work(&line, tasks));
         if let Err(io) = spawned {
             self.idle.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::new(ErrorKind::OutOfMemory, "pthread_create").because(io.to_string()));
@@ -40,7 +50,7 @@ impl CopyThreads {
         Ok(())
     }
 
-    fn work(self: &Arc<Self>, line: &Arc<Line>) {
+    fn work(self: &Arc<Self>, line: &Arc<Line>, tasks: Tasks) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let mut claim = line.claim();
         loop {
@@ -50,20 +60,18 @@ impl CopyThreads {
                 Reply::Job { node, token, staging, pages, base } => {
                     // Without a spare thread a copy that waits for another one waits for ever; with the thread it is
                     // merely slow. There is nobody to tell.
-                    let _ = self.ensure(line);
+                    let _ = self.ensure(line, tasks);
                     let live = Mask::load(claim.payload());
                     // SAFETY: the engine holds the token until it hands it out in `Reply::Release`, which it does after
                     // `EndJob` for this window.
-                    let devmem = unsafe { Owned::borrow(token) };
-                    let result = devmem.copy_out(staging, pages, base, &live);
+                    let result = unsafe { (tasks.copy_out)(token, staging, pages, base, &live) };
                     claim.call(Request::EndJob { node, result });
                 }
                 Reply::Release { token } => {
-                    let _ = self.ensure(line);
-                    // SAFETY: the engine hands a token out for release once, and forgets it.
-                    let devmem = unsafe { Owned::take(token) };
+                    let _ = self.ensure(line, tasks);
                     // A driver that panics while it releases memory must not take the thread with it.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(devmem)));
+                    // SAFETY: the engine hands a token out for release once, and forgets it.
+                    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (tasks.release)(token) }));
                 }
                 _ => return,
             }

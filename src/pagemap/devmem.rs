@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use super::copy_threads::PANICKED;
+use super::copy_threads::{PANICKED, Tasks};
 use super::dev::Dev;
 use super::devmem_ops::{DevMemOps, Pfn};
 use super::dpagemap::Pagemap;
 use super::engine::Mask;
 use super::engine::request::{Collect, Cut, NodeId, Populate, Reply, Request};
+use super::failure::closed;
+use super::inner::Inner;
 use super::options::Migrated;
-use super::space::{Inner, Space, closed, failed};
+use super::space::{Space, failed};
 use super::window::Window;
 use crate::addr::{DeviceAddr, Direction, InterconnectProtocol};
 use crate::error::{Errno, Error, ErrorKind, Result};
@@ -220,6 +222,18 @@ impl Owned {
     }
 }
 
+const TASKS: Tasks = Tasks {
+    copy_out: |token, staging, pages, base, live| {
+        // SAFETY: the tasks' contract: the token has not been taken back.
+        let owned = unsafe { Owned::borrow(token) };
+        owned.copy_out(staging, pages, base, live)
+    },
+    release: |token| {
+        // SAFETY: the tasks' contract: the token is taken back here, once.
+        drop(unsafe { Owned::take(token) });
+    },
+};
+
 impl Drop for Owned {
     fn drop(&mut self) {
         // As the kernel does: `complete_all(&detached)`, then `devmem_release`, which is the drop of `ops` that follows.
@@ -266,7 +280,7 @@ impl Space {
         }
         self.check_kind(CALL, range, range)?;
         if let Some(line) = self.inner().line() {
-            self.copies().ensure(line)?;
+            self.copies().ensure(line, TASKS)?;
         }
         let populate = Populate {
             region: devmem.owned.dpagemap.region(),

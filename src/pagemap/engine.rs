@@ -19,6 +19,7 @@ mod copy;
 pub(crate) mod event;
 mod fault;
 mod fork;
+mod intervals;
 mod leave;
 mod lru;
 mod mask;
@@ -26,8 +27,10 @@ mod node;
 mod placement;
 mod pool;
 mod populate;
+mod presence;
 mod region;
 pub(crate) mod request;
+mod scratch;
 pub(crate) mod slots;
 mod statics;
 mod step;
@@ -97,7 +100,7 @@ struct Engine {
     parked: ArenaVec<NodeId>,
     /// Windows that are to go back, or to be finished.
     leaving: ArenaVec<NodeId>,
-    watches: ArenaVec<watch::Watched>,
+    watches: watch::Watches,
     notices: ArenaVec<Notice>,
     notices_seen: u64,
     /// Reports are kept for later.
@@ -110,7 +113,7 @@ struct Engine {
     jobs: ArenaVec<NodeId>,
     releases: ArenaVec<u64>,
     /// Where pages go that nobody wants.
-    scratch: Option<pool::Pool>,
+    scratch: Option<scratch::Scratch>,
     work: [Work; SLOTS],
     /// Slots with work.
     active: u64,
@@ -118,6 +121,10 @@ struct Engine {
     frozen: u32,
     /// Threads inside a fork, for which windows were hidden from the child.
     hidden: ArenaVec<(u64, u64)>,
+    /// A touch is being served.
+    touched: bool,
+    /// What was discarded lately where no window was: from, to, and when that was announced.
+    loose_discard: Option<(u64, u64, u64)>,
     /// Something happened that another request may wait for.
     stirred: bool,
     /// When to look again at the latest.
@@ -224,7 +231,7 @@ impl Engine {
     /// Whether a thread of the engine's own would have to touch the range.
     fn is_own(&self, start: u64, end: u64) -> bool {
         let pools = self.regions.iter().flatten().filter_map(|region| region.pool.as_ref());
-        let scratch = self.scratch.as_ref().into_iter();
+        let scratch = self.scratch.as_ref().map(scratch::Scratch::pool).into_iter();
         let staging = self.staging.iter().flat_map(Staging::pools);
         let mut ranges = pools.chain(scratch).chain(staging).map(pool::Pool::mapped).chain([self.stack]);
         ranges.any(|(low, high)| start < high && low < end) || self.statics.overlap(start, end)

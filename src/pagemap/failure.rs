@@ -5,6 +5,12 @@ use super::vma::vm_flags;
 use crate::error::{Errno, Error, ErrorKind};
 use crate::range::PageRange;
 
+/// The engine does not answer any more.
+#[cold]
+pub(crate) fn closed(call: &'static str) -> Error {
+    Error::new(ErrorKind::Other, call).because("the migration engine has ended")
+}
+
 /// What the caller is told of a failure, with what can be found out about the memory it concerns.
 #[cold]
 pub(crate) fn error(call: &'static str, failure: Failure) -> Error {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::engine::request::Request;
 use super::engine::slots::Claim;
-use super::space::{Inner, Space};
+use super::inner::Inner;
 use crate::error::{Errno, Error, Result};
 
 /// All spaces of this process.
@@ -55,9 +55,9 @@ pub(crate) fn watch_over(space: &Arc<Inner>) {
 }
 
 /// The space that all share, made by `open` if there is none.
-pub(crate) fn shared_space(open: impl Fn() -> Result<Space>) -> Result<Space> {
+pub(crate) fn shared_space(open: impl Fn() -> Result<Arc<Inner>>) -> Result<Arc<Inner>> {
     if let Some(inner) = registry().shared.upgrade().filter(|inner| inner.is_owner()) {
-        return Ok(Space::from_inner(inner));
+        return Ok(inner);
     }
     // Made without the lock, which making takes itself. If another thread was faster, ours goes.
     let ours = open()?;
@@ -65,10 +65,10 @@ pub(crate) fn shared_space(open: impl Fn() -> Result<Space>) -> Result<Space> {
     match registry.shared.upgrade().filter(|inner| inner.is_owner()) {
         Some(theirs) => {
             drop(registry);
-            Ok(Space::from_inner(theirs))
+            Ok(theirs)
         }
         None => {
-            registry.shared = Arc::downgrade(ours.inner());
+            registry.shared = Arc::downgrade(&ours);
             Ok(ours)
         }
     }

@@ -1,8 +1,9 @@
 //! Moving ranges to a region, and back.
 
-use super::engine::request::{ANY_REGION, Collect, Failure, Populate, Progress, Reply, Request, Why};
+use super::engine::request::{ANY_REGION, Collect, Failure, Populate, Reply, Request, Why};
+use super::failure::closed;
 use super::options::{MigrateOptions, Migrated};
-use super::space::{Space, closed, expect, failed};
+use super::space::{Space, expect, failed};
 use super::vma::Vma;
 use super::vram::{RegionId, VramRegion};
 use crate::error::{Errno, Error, ErrorKind, Result};
@@ -57,7 +58,7 @@ impl Space {
     pub fn migrate_to_ram(&self, range: PageRange) -> Result<Migrated> {
         const CALL: &str = "Space::migrate_to_ram";
         let request = Request::ToRam { start: range.start(), end: range.end(), region: ANY_REGION };
-        expect(CALL, self.ask(CALL, request)?, progress_of)
+        expect(CALL, self.ask(CALL, request)?, Migrated::of_reply)
     }
 
     pub(crate) fn migrate_to_region(
@@ -217,9 +218,4 @@ fn fault_in(range: PageRange) {
             rustix::mm::Advice::LinuxPopulateWrite,
         )
     };
-}
-
-pub(crate) fn progress_of(reply: Reply) -> Option<Migrated> {
-    let Reply::Progress(Progress { moved, already, holes, refused, .. }) = reply else { return None };
-    Some(Migrated { moved, already, holes, refused })
 }

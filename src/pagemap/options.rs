@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::engine::request::{Collect, Cut, Progress};
+use super::engine::request::{Collect, Cut, Progress, Reply};
 use crate::range::SIZE_2M;
 
 /// How a range is cut into windows.
@@ -142,6 +142,12 @@ pub struct Migrated {
 }
 
 impl Migrated {
+    /// What the engine says was done, if that is what it says.
+    pub(crate) fn of_reply(reply: Reply) -> Option<Self> {
+        let Reply::Progress(Progress { moved, already, holes, refused, .. }) = reply else { return None };
+        Some(Self { moved, already, holes, refused })
+    }
+
     pub(crate) fn add(&mut self, progress: &Progress) {
         self.moved += progress.moved;
         self.already += progress.already;

@@ -1,26 +1,23 @@
 //! The address space of this process, shared by all its simulated devices.
 
 use std::cell::OnceCell;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
 
 use super::capabilities::{Capabilities, KernelTouch};
 use super::copy_threads::CopyThreads;
 use super::engine::request::{Failure, Reply, Request};
-use super::engine::slots::{Claim, Line};
+use super::engine::slots::Line;
 use super::engine::uffd::{Faults, OpenFailure, REQUIRED, Uffd};
 use super::engine::{self, Start};
-use super::failure::error;
+use super::failure::{closed, error};
+use super::inner::Inner;
 use super::vma::{Maps, Vma};
 use super::{capabilities, fork, vma};
 use crate::channel::ProcessGuard;
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::range::page_size;
 use crate::uapi::userfaultfd::{UFFD_FEATURE_EVENT_FORK, UFFD_FEATURE_PAGEFAULT_FLAG_WP};
-
-/// How long dropping the last handle waits for the data to be back. A driver's copy that hangs must not hang the process.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The address space of this process as migration sees it: one userfaultfd, one engine thread, any number of VRAM regions.
 ///
@@ -35,17 +32,6 @@ pub struct Space {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    guard: ProcessGuard,
-    capabilities: Capabilities,
-    /// `None` only while being dropped.
-    line: Option<Arc<Line>>,
-    maps: Option<Maps>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    copies: Arc<CopyThreads>,
-}
-
 impl Space {
     /// The space that everybody in this process shares, made when first asked for, with [`KernelTouch::Never`].
     ///
@@ -53,7 +39,7 @@ impl Space {
     ///
     /// As [`open`](Self::open).
     pub fn of_process() -> Result<Self> {
-        fork::shared_space(|| Self::open(KernelTouch::Never))
+        fork::shared_space(|| Self::open(KernelTouch::Never).map(|space| space.inner)).map(Self::from_inner)
     }
 
     /// A space of its own. A range belongs to one space at a time; another one is refused it with `EBUSY`.
@@ -66,6 +52,11 @@ impl Space {
     /// simulated faithfully is not simulated.
     #[doc(alias = "userfaultfd")]
     pub fn open(kernel_touch: KernelTouch) -> Result<Self> {
+        Self::open_with(kernel_touch, vma::open_proc("/proc/self/pagemap").ok())
+    }
+
+    /// With what tells which pages exist, where the process may look.
+    pub(crate) fn open_with(kernel_touch: KernelTouch, pagemap: Option<OwnedFd>) -> Result<Self> {
         let guard = ProcessGuard::current()?;
         let (uffd, faults) = open_uffd(kernel_touch)?;
         let capabilities = Capabilities {
@@ -83,13 +74,7 @@ impl Space {
         // SAFETY: `Inner` keeps the line until the engine's thread has ended, or leaks it.
         let slots = unsafe { line.slots() };
         fork::install()?;
-        let start = Start {
-            uffd,
-            slots,
-            doorbell: bell,
-            pagemap: vma::open_proc("/proc/self/pagemap").ok(),
-            page: page_size(),
-        };
+        let start = Start { uffd, slots, doorbell: bell, pagemap, page: page_size() };
         let thread = engine::thread::spawn(start)
             .map_err(|io| Error::new(ErrorKind::OutOfMemory, "pthread_create").because(io.to_string()))?;
         let inner = Arc::new(Inner {
@@ -179,42 +164,6 @@ impl Space {
     }
 }
 
-impl Inner {
-    pub(crate) fn claim(&self, call: &'static str) -> Result<Claim> {
-        self.guard.check(call)?;
-        self.line.as_ref().map(Line::claim).ok_or_else(|| closed(call))
-    }
-
-    pub(crate) fn line(&self) -> Option<&Arc<Line>> {
-        self.line.as_ref()
-    }
-
-    pub(crate) fn is_owner(&self) -> bool {
-        self.guard.is_owner()
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let line = self.line.take();
-        if !self.guard.is_owner() {
-            // A child's copy: the thread, and most of the memory, exist in the parent only.
-            std::mem::forget((line, self.maps.take(), thread));
-            return;
-        }
-        let ended = line
-            .as_ref()
-            .is_some_and(|line| line.claim().call_within(Request::Shutdown, SHUTDOWN_PATIENCE).is_some());
-        match thread {
-            // The last handle may be dropped by a copy thread, but never by the engine's own.
-            Some(thread) if ended => drop(thread.join()),
-            // The engine goes on without us, so that no data is lost.
-            thread => std::mem::forget((line, thread)),
-        }
-    }
-}
-
 /// `Reply::Unit`, or the failure in words.
 pub(crate) fn unit(call: &'static str, reply: Reply) -> Result<()> {
     match reply {
@@ -232,11 +181,6 @@ pub(crate) fn expect<T>(
 ) -> Result<T> {
     unit(call, reply)?;
     pick(reply).ok_or_else(|| closed(call))
-}
-
-#[cold]
-pub(crate) fn closed(call: &'static str) -> Error {
-    Error::new(ErrorKind::Other, call).because("the migration engine has ended")
 }
 
 #[cold]

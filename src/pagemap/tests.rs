@@ -15,6 +15,7 @@ mod copies;
 mod device;
 mod fork;
 mod heap;
+mod holes;
 mod mappings;
 mod memory;
 mod pressure;

@@ -8,11 +8,10 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::dev::Dev;
 use super::devmem_ops::Pfn;
-use super::dpagemap::{Pagemap, region_of};
+use super::dpagemap::{Pagemap, PagemapOps, region_of};
 use super::engine::request::{RegionState, Reply, Request};
 use super::inject::Injection;
 use super::interconnect::OwnerList;
-use super::ops::PagemapOps;
 use super::options::{Atomicity, MigrateOptions, Migrated, Windows};
 use super::space::{Space, expect, unit};
 use crate::addr::{DeviceAddr, Direction, InterconnectProtocol};
@@ -177,7 +176,7 @@ impl VramRegion {
     pub fn evict(&self, bytes: u64) -> Result<Migrated> {
         const CALL: &str = "VramRegion::evict";
         let reply = self.inner.space.ask(CALL, Request::Evict { region: self.inner.id.0, bytes })?;
-        expect(CALL, reply, super::migrate::progress_of)
+        expect(CALL, reply, Migrated::of_reply)
     }
 
     /// The device is gone. Its data goes back to system memory; what cannot raises `SIGBUS` when touched. From now on

@@ -98,8 +98,12 @@ fn requests_and_their_results(context: &Context) -> TestResult {
     assert_eq!(moved, SIZE_2M);
     assert!(there.ended.is_some_and(|ended| there.began <= ended && ended <= back.began));
     assert!(told.is_sorted_by_key(|event| event.at), "in the order of time");
-    assert_eq!(events.next_event()?, None);
-    assert_eq!(events.wait(Some(Duration::from_millis(1)))?, None);
+    // amdgpu restores queues that a migration stopped in a work item of its own, a millisecond later or more
+    // (`svm_range_restore_work`): that is told when it happens. Nothing else is.
+    let late = [events.next_event()?, events.wait(Some(Duration::from_millis(1)))?];
+    for event in late.into_iter().flatten() {
+        assert!(matches!(event.what, What::QueuesResumed { .. }), "{event}");
+    }
     assert_intact(&data);
     Ok(())
 }

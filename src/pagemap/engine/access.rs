@@ -2,11 +2,11 @@
 
 use super::node::State;
 use super::request::{AtomicOp, Failure, Reply, Why};
+use super::scratch::{Scratch, Standing};
 use super::slots::BOUNCE;
 use super::step::{Step, Work};
 use super::{Engine, Stop};
 use crate::error::Errno;
-use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
 
 impl Engine {
     /// Reads or writes the device pages at the start of a range. What is system memory the asking thread accesses itself.
@@ -138,7 +138,9 @@ impl Engine {
         if self.is_own(page_at, page_at + self.page) {
             return fail(Errno::EBUSY, Why::OwnMemory);
         }
-        match self.exclusively(page_at, |pool| pool.atomic(within, bytes, op, operand, expected)) {
+        match self
+            .exclusively(page_at, |pool| pool.atomic(Scratch::PAGE + within, bytes, op, operand, expected))
+        {
             Ok(Some(old)) => Step::Done(Reply::Number(old)),
             Ok(None) => fail(Errno::EINVAL, Why::BadAtomic),
             Err(Stop::Events) => Step::Again,
@@ -152,11 +154,19 @@ impl Engine {
         let scratch = self.scratch_address().map_err(Stop::Failed)?;
         let in_window = self.table.at(at).is_some();
         if !in_window {
-            let watched = self.is_watched(at, at + self.page);
-            let mode = UFFDIO_REGISTER_MODE_MISSING | if watched { UFFDIO_REGISTER_MODE_WP } else { 0 };
-            self.uffd.register(at, self.page, mode).map_err(Stop::Failed)?;
+            self.uffd.register(at, self.page, self.mode(at, self.page)).map_err(Stop::Failed)?;
         }
-        let result = self.uffd.move_pages(scratch, at, self.page);
+        let result = match self.uffd.move_pages(scratch, at, self.page) {
+            // Nothing else puts anything into the scratch page: moved, though the kernel does not say so.
+            Ok(()) | Err((_, Errno::EEXIST)) => Ok(()),
+            // A hole, unless nothing is mapped there.
+            Err((_, Errno::ENOENT)) => match self.standing(at, self.page) {
+                Standing::Ours => Ok(()),
+                Standing::Changing => Err(Errno::EAGAIN),
+                Standing::NotOurs => Err(Errno::ENOENT),
+            },
+            Err((_, errno)) => Err(errno),
+        };
         let value = match result {
             Ok(()) => {
                 // If it was a hole, there is nothing in the scratch page yet.
@@ -166,20 +176,40 @@ impl Engine {
                     self.let_mappings_settle(round);
                     round += 1;
                 }
-                let value = self.scratch.as_ref().map(act);
+                let value = self.scratch.as_ref().map(|scratch| act(scratch.pool()));
                 self.put_back(scratch, at);
                 value.ok_or(Stop::Failed(Errno::ENOMEM))
             }
-            Err((_, Errno::EAGAIN)) => Err(Stop::Events),
-            Err((_, errno)) => Err(Stop::Failed(errno)),
+            Err(Errno::EAGAIN) => Err(Stop::Events),
+            Err(errno) => Err(Stop::Failed(errno)),
         };
         if in_window {
             self.uffd.wake(at, self.page);
         } else {
-            self.end_registration(at, self.page);
+            self.release_page(scratch, at);
         }
         self.note_deferred();
         value
+    }
+
+    /// Ends the registration of one page. As with a window ([`finish`](Self::finish)), a discard on its way is completed first.
+    fn release_page(&mut self, scratch: u64, at: u64) {
+        self.end_registration(at, self.page);
+        let mut round = 0;
+        while self.uffd.is_changing() {
+            self.deferring = true;
+            let _ = self.uffd.register(at, self.page, self.mode(at, self.page));
+            self.let_mappings_settle(round);
+            round += 1;
+            if self.deferred_change(at) == Some(None) {
+                while let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
+                    self.let_mappings_settle(round);
+                    round += 1;
+                }
+                self.empty_scratch();
+            }
+            self.end_registration(at, self.page);
+        }
     }
 
     /// Moves the scratch page to `at`, unless the process unmapped or discarded `at` meanwhile.

@@ -367,11 +367,11 @@ impl Engine {
         self.release_slot(slot);
     }
 
-    /// Where a page of a window with a staging slot lies.
-    pub(super) fn staging_address(&self, node: &Node, page: u32) -> Option<u64> {
+    /// The staging memory of a window with a slot, and where its page 0 is in there.
+    pub(super) fn staging_of(&self, node: &Node) -> Option<(&Pool, u64)> {
         let staging = self.staging.as_ref()?;
         let pool = if node.state == State::CopyOut { &staging.out } else { &staging.into };
-        Some(pool.address(offset(node.staging) + self.bytes(node.base + page)))
+        Some((pool, offset(node.staging) + self.bytes(node.base)))
     }
 
     /// Whether any page of the allocation is still in use.

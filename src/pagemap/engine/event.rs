@@ -104,13 +104,20 @@ impl Engine {
             self.table[index].leave = true;
             self.leave_later(index);
         }
+        self.tell_unmapped(start, end);
+    }
+
+    /// Nobody watches these addresses any more.
+    pub(super) fn tell_unmapped(&mut self, start: u64, end: u64) {
         self.cut_watches(start, end);
         self.publish(Notice { kind: UNMAPPED, start, end, ..Notice::default() });
     }
 
     fn discarded(&mut self, start: u64, end: u64) {
         let mut at = start;
+        let mut loose = false;
         while let Some(index) = self.table.overlapping(at, end) {
+            loose |= at < self.table[index].start;
             at = self.end_of(index);
             let pages = self.pages_in(index, start, end);
             for page in pages.clone() {
@@ -123,6 +130,10 @@ impl Engine {
             // A window that is moving in at this moment is given up; one that is there goes on without the pages.
             self.table[index].leave |= self.table[index].request != 0;
             self.leave_later(index);
+        }
+        if loose || at < end {
+            let (low, high, _) = self.loose_discard.unwrap_or((start, end, 0));
+            self.loose_discard = Some((low.min(start), high.max(end), super::now()));
         }
         self.publish(Notice { kind: DISCARDED, start, end, ..Notice::default() });
     }
@@ -204,6 +215,8 @@ impl Engine {
         self.link_newest(new);
         if self.table[new].leave {
             self.leave_later(index);
+        }
+        if self.table[new].leave || part.device.is_empty() {
             self.leave_later(new);
         }
         if self.table[new].parked {

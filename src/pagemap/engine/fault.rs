@@ -71,7 +71,10 @@ impl Engine {
             self.start_copy_out(index);
             return;
         }
-        if self.give_back(index).is_err() && self.table.find(id).is_some() {
+        self.touched = true;
+        let result = self.give_back(index);
+        self.touched = false;
+        if result.is_err() && self.table.find(id).is_some() {
             if self.table[index].device.get(page) {
                 self.poison_page(index, page);
             }
@@ -131,23 +134,6 @@ impl Engine {
             }
         }
         self.uffd.wake(at, self.page);
-    }
-
-    /// Whether a range of at most 2 MiB is one mapping that is registered with this userfaultfd, and not with another one,
-    /// which older kernels would let this one unregister.
-    pub(super) fn is_ours(&mut self, at: u64, len: u64) -> bool {
-        let Ok(nothing) = self.scratch_address() else { return false };
-        let mut round = 0;
-        loop {
-            // Moves holes only; the kernel checks the destination all the same.
-            match self.uffd.move_pages(at, nothing, len) {
-                // A huge page is in the way only of what may be put there.
-                Ok(()) | Err((_, Errno::EEXIST)) => return true,
-                Err((_, Errno::EAGAIN)) => self.let_mappings_settle(round),
-                Err(_) => return false,
-            }
-            round += 1;
-        }
     }
 
     /// A page of a window that is not the device's reads as zero, as any absent page.

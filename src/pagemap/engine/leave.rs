@@ -4,13 +4,11 @@ use std::ops::Range;
 
 use super::mask::Mask;
 use super::node::{NIL, State};
-use super::pool::Pool;
 use super::request::{Failure, Reply, Why};
 use super::step::{Pending, Step, Work};
-use super::{Engine, Stop, now};
+use super::{Engine, Stop, now, sleep_for};
 use crate::error::Errno;
-use crate::range::SIZE_2M;
-use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_MISSING;
+use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
 
 impl Engine {
     /// Sends a resident window back to system memory: done at once in move mode, by a copy thread in copy mode.
@@ -68,6 +66,9 @@ impl Engine {
 
     /// Moves the device pages of a window to their place, until an obstacle.
     pub(super) fn give_back_pages(&mut self, index: u32) -> Result<(), Stop> {
+        if self.table[index].device != self.table[index].present {
+            self.look_into_pool(index);
+        }
         while let Some(run) = self.table[index].device.next_run(0, self.table[index].pages) {
             self.move_out(index, run)?;
         }
@@ -76,12 +77,24 @@ impl Engine {
 
     /// Moves a run of device pages back, or as much of it as goes before the first obstacle.
     fn move_out(&mut self, index: u32, run: Range<u32>) -> Result<(), Stop> {
-        let node = &self.table[index];
-        let region = node.region;
-        let dst = node.start + self.bytes(run.start);
+        let present = self.table[index].present.next_run(run.start, run.end);
+        let mut pages = match present {
+            Some(present) if present.start == run.start => present.end - present.start,
+            Some(present) if self.pagemap.is_some() => {
+                self.came_back(index, run.start..present.start);
+                return Ok(());
+            }
+            _ => match self.pool_run(index, run.clone())? {
+                (true, count) => count,
+                (false, holes) => {
+                    self.came_back(index, run.start..run.start + holes);
+                    return Ok(());
+                }
+            },
+        };
+        let dst = self.table[index].start + self.bytes(run.start);
         let Some(src) = self.pool_address(index, run.start) else { return Err(Stop::Failed(Errno::ENODEV)) };
         // The kernel moves within one mapping, and the process may have made several of it: half as much then.
-        let mut pages = run.end - run.start;
         let (moved, errno) = loop {
             match self.uffd.move_pages(dst, src, self.bytes(pages)) {
                 Ok(()) => break (pages, None),
@@ -90,25 +103,34 @@ impl Engine {
                 Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),
             }
         };
-        let bytes = self.bytes(moved);
-        self.count(region, |c| c.bytes_out += bytes);
         let obstacle = run.start + moved;
-        self.forget(index, run.start..obstacle);
+        self.came_back(index, run.start..obstacle);
         match errno {
             None => Ok(()),
             Some(Errno::EAGAIN) => Err(Stop::Events),
             Some(Errno::EEXIST) if self.table[index].poisoned.get(obstacle) => {
                 self.lift_poison(index, obstacle)
             }
-            // The process put something there itself (a guard region), or took the mapping away.
             Some(Errno::EEXIST | Errno::ENOENT) => {
-                self.drop_pages(index, obstacle..obstacle + 1);
+                match self.pool_run(index, obstacle..run.end)? {
+                    // Holes, or the kernel moved them without saying so.
+                    (false, count) => self.came_back(index, obstacle..obstacle + count),
+                    // The process put something there itself (a guard region), or took the mapping away.
+                    (true, _) => self.drop_pages(index, obstacle..obstacle + 1),
+                }
                 Ok(())
             }
             // The mapping differs from the pool's by now: read-only, executable, locked. Pages can still be copied there.
             Some(Errno::EINVAL | Errno::EBUSY) => self.copy_page_out(index, obstacle),
             Some(errno) => Err(Stop::Failed(errno)),
         }
+    }
+
+    /// These pages are the process's own again, and no longer in the pool.
+    fn came_back(&mut self, index: u32, pages: Range<u32>) {
+        let (region, bytes) = (self.table[index].region, self.bytes(pages.end - pages.start));
+        self.count(region, |c| c.bytes_out += bytes);
+        self.forget(index, pages);
     }
 
     /// Copies one device page back, leaving the pool's page behind.
@@ -180,26 +202,50 @@ impl Engine {
         };
     }
 
-    /// Ends a window none of whose pages is the device's: frees its memory, wakes everybody who waits for its pages.
+    /// Ends a window none of whose pages is the device's: frees its memory, lets everybody go who waits for its pages.
     ///
-    /// Wakes them after the registration has ended, not before: a thread that discards what it waited for would be reported
-    /// when there is no window any more, and the next window could take the page in before the kernel drops it.
+    /// A discard that is announced while the window ends must still meet it. The kernel announces `MADV_DONTNEED` before it
+    /// drops the pages; read when there is no window any more, the announcement would say nothing, and the next window could take
+    /// in what is about to be dropped, and bring it back later. So the window ends only if nothing was on its way when its
+    /// registration ended. (From then on nothing can be: `userfaultfd_remove` looks for the registration, and counts itself
+    /// in `mmap_changing`, under the lock that unregistering takes for writing.) Otherwise it lives on until that is dealt with.
+    ///
+    /// After a touch that would go wrong: unregistering lets the touching thread go on, and what *it* does to its mappings next
+    /// must not meet a registration that is there once more. There the engine looks before, and the few instructions between
+    /// are left to [`let_discards_happen`](Self::let_discards_happen).
     pub(super) fn finish(&mut self, index: u32) {
-        let node = self.table[index];
-        debug_assert!(node.device.is_empty());
+        let id = self.table[index].id(index);
         self.stirred = true;
-        let mut mapped = Mask::first(node.pages);
-        let mut at = 0;
-        while let Some(run) = node.gone.next_run(at, node.pages) {
-            at = run.end;
-            mapped.clear(run);
+        let mut round = 0;
+        loop {
+            debug_assert!(self.table[index].device.is_empty());
+            if !self.touched {
+                self.each_mapped_run(index, Self::end_registration);
+            }
+            if !self.uffd.is_changing() {
+                break;
+            }
+            if !self.touched {
+                self.each_mapped_run(index, |engine, start, len| {
+                    // Fails for what is not there any more, of which a report will tell.
+                    let _ = engine.uffd.register(start, len, engine.mode(start, len));
+                });
+            }
+            self.let_mappings_settle(round);
+            round += 1;
+            if self.table.find(id).is_none() {
+                return;
+            }
+            self.scrap_stale(index);
         }
-        at = 0;
-        while let Some(run) = mapped.next_run(at, node.pages) {
-            at = run.end;
-            self.end_registration(node.start + self.bytes(run.start), self.bytes(run.end - run.start));
+        if self.touched {
+            self.each_mapped_run(index, Self::end_registration);
         }
-        self.uffd.wake(node.start, self.bytes(node.pages));
+        let node = self.table[index];
+        if !node.gone.is_empty() {
+            // Unregistering wakes who waits for a page of the range; these pages were not in it.
+            self.uffd.wake(node.start, self.bytes(node.pages));
+        }
         self.unlink(index);
         self.table.remove(index);
         if node.staging != NIL {
@@ -211,6 +257,46 @@ impl Engine {
         if node.is_copied() && !(node.shared && self.holds(node.token)) {
             // Lost only if there is no memory for the list; the allocation then lives on.
             let _ = self.releases.push(node.token);
+        }
+    }
+
+    /// Before a window is opened: lets a discard that was announced where no window was drop its pages first.
+    ///
+    /// The discarding thread is awake once nothing counts as changing, and between there and the lock under which it drops the
+    /// pages are a few instructions. No sign tells when it is past them, so this gives it time. `false` if other windows
+    /// came to be here meanwhile.
+    pub(super) fn let_discards_happen(&mut self, start: u64, end: u64) -> bool {
+        const TIME: u64 = 100_000;
+        let mut round = 0;
+        while let Some((low, high, since)) =
+            self.loose_discard.filter(|&(low, high, _)| low < end && start < high)
+        {
+            if self.uffd.is_changing() {
+                self.let_mappings_settle(round);
+                round += 1;
+                continue;
+            }
+            sleep_for((since + TIME).saturating_sub(now()));
+            if self.loose_discard == Some((low, high, since)) {
+                self.loose_discard = None;
+            }
+        }
+        self.table.overlapping(start, end).is_none()
+    }
+
+    /// The parts of a window that the process has not unmapped, by address and length.
+    fn each_mapped_run(&mut self, index: u32, mut act: impl FnMut(&mut Self, u64, u64)) {
+        let node = self.table[index];
+        let mut mapped = Mask::first(node.pages);
+        let mut at = 0;
+        while let Some(run) = node.gone.next_run(at, node.pages) {
+            at = run.end;
+            mapped.clear(run);
+        }
+        at = 0;
+        while let Some(run) = mapped.next_run(at, node.pages) {
+            at = run.end;
+            act(self, node.start + self.bytes(run.start), self.bytes(run.end - run.start));
         }
     }
 
@@ -227,15 +313,21 @@ impl Engine {
         }
     }
 
-    /// Makes a range ordinary memory again and wakes all who wait for it.
+    /// How a range of a window is registered.
+    pub(super) fn mode(&self, start: u64, len: u64) -> u64 {
+        UFFDIO_REGISTER_MODE_MISSING
+            | if self.is_watched(start, start + len) { UFFDIO_REGISTER_MODE_WP } else { 0 }
+    }
+
+    /// Makes a range ordinary memory again, which wakes all who wait for it.
     pub(super) fn end_registration(&mut self, start: u64, len: u64) {
         if self.uffd.unregister(start, len).is_err() {
             // Something that cannot be registered lies in the range by now.
             for at in (start..start + len).step_by(self.page as usize) {
                 let _ = self.uffd.unregister(at, self.page);
             }
+            self.uffd.wake(start, len);
         }
-        self.uffd.wake(start, len);
         self.renew_watches(start, start + len);
     }
 
@@ -288,16 +380,6 @@ impl Engine {
         self.uffd.wake(touched, self.page);
     }
 
-    /// Where a page of a window lies outside the process's own memory.
-    pub(super) fn pool_address(&self, index: u32, page: u32) -> Option<u64> {
-        let node = &self.table[index];
-        if node.staging != NIL {
-            return self.staging_address(node, page);
-        }
-        let pool = self.region(node.region)?.pool.as_ref()?;
-        Some(pool.address(self.bytes(node.base + page)))
-    }
-
     /// Windows that an unmapping cut into go back, those without a page end, and discarded pages go for good.
     pub(super) fn finish_leaving(&mut self) {
         while let Some(id) = self.leaving.pop() {
@@ -333,6 +415,7 @@ impl Engine {
             let Some(run) = self.table[index].stale.next_run(0, self.table[index].pages) else { return };
             let at = self.table[index].start + self.bytes(run.start);
             let Ok(scratch) = self.scratch_address() else { return };
+            // Other errors: the kernel has dropped the page already, or moved it without saying so, or the mapping is gone.
             if let Err((_, Errno::EAGAIN)) = self.uffd.move_pages(scratch, at, self.page) {
                 self.let_mappings_settle(round);
                 round += 1;
@@ -340,24 +423,6 @@ impl Engine {
             }
             self.empty_scratch();
             self.table[index].stale.clear(run.start..run.start + 1);
-        }
-    }
-
-    /// One page to move something into; made when first needed.
-    pub(super) fn scratch_address(&mut self) -> Result<u64, Errno> {
-        if self.scratch.is_none() {
-            let mut pool = Pool::new(SIZE_2M)?;
-            pool.register(&self.uffd)?;
-            self.scratch = Some(pool);
-        }
-        self.scratch.as_ref().map(|pool| pool.address(0)).ok_or(Errno::ENOMEM)
-    }
-
-    pub(super) fn empty_scratch(&mut self) {
-        if let Some(pool) = &self.scratch {
-            if pool.empty(&self.uffd, 0, self.page).is_err() {
-                self.scratch = None;
-            }
         }
     }
 

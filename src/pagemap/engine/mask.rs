@@ -62,6 +62,23 @@ impl Mask {
         part
     }
 
+    /// The members of both.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
+        self
+    }
+
+    /// The members, each `by` pages higher.
+    pub(super) fn moved_up(&self, by: u32) -> Self {
+        let mut moved = Self::EMPTY;
+        let mut at = 0;
+        while let Some(run) = self.next_run(at, MAX_PAGES - by) {
+            moved.set(run.start + by..run.end + by);
+            at = run.end;
+        }
+        moved
+    }
+
     /// The first run of members in `from..end`.
     pub(super) fn next_run(&self, from: u32, end: u32) -> Option<Range<u32>> {
         let start = self.seek(from, end, 0)?;

@@ -142,6 +142,14 @@ impl Pool {
         uffd.register(at as u64, SIZE_2M, UFFDIO_REGISTER_MODE_MISSING)
     }
 
+    /// Whether pages that are present contain nothing but zeroes.
+    pub(super) fn is_zero(&self, offset: u64, len: u64) -> bool {
+        let Some(at) = self.place(offset, len) else { return false };
+        // SAFETY: the piece lies in the pool and is present; only the engine's thread touches the pool, and does not write
+        // while the slice lives.
+        unsafe { std::slice::from_raw_parts(at, len as usize) }.iter().all(|&byte| byte == 0)
+    }
+
     /// Copies out of pages that are present.
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) {
         let Some(at) = self.place(offset, into.len() as u64) else { return };
@@ -212,7 +220,8 @@ fn in_core(at: *mut u8, pages: u32, page: u64) -> Mask {
     mask
 }
 
-fn scan(pagemap: BorrowedFd<'_>, start: u64, len: u64, page: u64) -> Result<(Mask, bool), Errno> {
+/// Which pages of a piece of memory exist, be it in swap, and whether they are one huge page.
+pub(super) fn scan(pagemap: BorrowedFd<'_>, start: u64, len: u64, page: u64) -> Result<(Mask, bool), Errno> {
     // Runs alternate with holes, so there are at most half as many as pages, and one.
     let mut runs = [PageRegion::default(); MAX_PAGES as usize / 2 + 1];
     let mut arg = PmScanArg {

@@ -1,17 +1,17 @@
 //! The way into device memory: `drm_pagemap_migrate_to_devmem`.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::AsFd;
 
 use super::mask::Mask;
 use super::node::{Node, State};
 use super::pool::is_huge;
 use super::request::{Collect, Cut, Failure, Populate, Reply, Why};
+use super::scratch::Standing;
 use super::step::{Step, Work};
 use super::{Engine, now, sleep_for};
 use crate::error::Errno;
 use crate::range::{SIZE_2M, SIZE_64K};
-use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
 
 /// What became of one window.
 struct Taken {
@@ -294,9 +294,11 @@ impl Engine {
     pub(super) fn open_window(&mut self, node: Node) -> Result<u32, Failure> {
         let (start, len) = (node.start, self.bytes(node.pages));
         let fail = |errno, why| Failure { errno, why, start, end: start + len };
+        if !self.let_discards_happen(start, start + len) {
+            return Err(fail(Errno::EBUSY, Why::Raced));
+        }
         let index = self.table.allocate(node).map_err(|errno| fail(errno, Why::Mapping))?;
-        let watched = self.is_watched(start, start + len);
-        let mode = UFFDIO_REGISTER_MODE_MISSING | if watched { UFFDIO_REGISTER_MODE_WP } else { 0 };
+        let mode = self.mode(start, len);
         if let Err(errno) = self.uffd.register(start, len, mode) {
             if errno == Errno::ENOMEM {
                 // Perhaps some of the mappings were registered before memory ran out.
@@ -319,11 +321,31 @@ impl Engine {
         });
         let (mut pinned, delay) = injection.unwrap_or_default();
         let (mut done, mut refused, mut round, mut emptied) = (0, 0, 0, u32::MAX);
+        // Which pages exist up to the page `known.1`, once a hole was met.
+        let mut known = (Mask::EMPTY, 0);
         while done < pages {
+            if self.table[index].device.get(done) {
+                // Moved without a word.
+                done += 1;
+                continue;
+            }
+            if done < known.1 && !known.0.get(done) && pinned != Some(done) {
+                let end = pinned.filter(|&page| page > done).unwrap_or(pages).min(known.1);
+                let hole = done..known.0.next_run(done, end).map_or(end, |run| run.start);
+                done = hole.end;
+                self.table[index].device.set(hole);
+                continue;
+            }
             if !delay.is_zero() {
                 sleep_for(delay.as_nanos() as u64);
             }
-            let stop = pinned.filter(|&page| page >= done).unwrap_or(pages).min(pages);
+            let mut stop = pinned.filter(|&page| page >= done).unwrap_or(pages).min(pages);
+            if let Some(moved) = self.table[index].device.next_run(done, stop) {
+                stop = moved.start;
+            }
+            if done < known.1 {
+                stop = known.0.next_run(done, stop.min(known.1)).map_or(stop, |run| run.end);
+            }
             let start = self.table[index].start + self.bytes(done);
             let Some(pool) = self.pool_address(index, done) else { break };
             let mut len = stop - done;
@@ -331,7 +353,7 @@ impl Engine {
                 match self.uffd.move_pages(pool, start, self.bytes(len)) {
                     // The kernel moves within one mapping, and there may be several here: half as much then.
                     Err((0, Errno::EINVAL)) if len > 1 && p.collect == Collect::BestEffort => len /= 2,
-                    Ok(()) if done + len == stop && stop < pages => break (len, Some(Errno::EBUSY)),
+                    Ok(()) if pinned == Some(done + len) => break (len, Some(Errno::EBUSY)),
                     Ok(()) => break (len, None),
                     Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),
                 }
@@ -340,7 +362,25 @@ impl Engine {
             done += moved;
             match errno {
                 None => {}
+                // The kernel looks at the destination first, so nothing is there, unless all of the source was discarded.
+                Some(Errno::ENOENT) if self.pagemap.is_none() => self.table[index].dirty |= moved > 0,
+                Some(errno) if errno == Errno::EEXIST || moved > 0 => self.claim_moved(index, done),
+                Some(_) => {}
+            }
+            let errno = match errno {
+                Some(Errno::ENOENT) => match self.know_holes(index, done..done + len - moved) {
+                    Ok(mask) => {
+                        known = (mask, done + len - moved);
+                        None
+                    }
+                    Err(errno) => Some(errno),
+                },
+                other => other,
+            };
+            match errno {
+                None => {}
                 Some(Errno::EAGAIN) => {
+                    known.1 = 0;
                     self.let_mappings_settle(round);
                     round += 1;
                     let given_up = self.table.find(id).is_none()
@@ -349,11 +389,8 @@ impl Engine {
                         return Ok(refused);
                     }
                 }
-                // Something got into the pool's page, mlockall() for instance.
-                Some(Errno::EEXIST) if emptied != done => {
-                    emptied = done;
-                    self.empty_pool_page(index, done);
-                }
+                // Something got into the pool's page, mlockall() for instance. It is out again.
+                Some(Errno::EEXIST) if emptied != done => emptied = done,
                 Some(_) if p.collect == Collect::BestEffort => {
                     pinned = None;
                     done += 1;
@@ -366,6 +403,25 @@ impl Engine {
             }
         }
         Ok(refused)
+    }
+
+    /// The first of `pages` could not be found: tells which of them exist, if they are holes of a mapping.
+    ///
+    /// No page appears in a registered mapping unless the engine puts it there, so a hole stays one.
+    fn know_holes(&mut self, index: u32, pages: Range<u32>) -> Result<Mask, Errno> {
+        // What the answer is about is one mapping, which the kernel has checked before it looked for the page. Where only trying
+        // tells, this page is a hole, and the others may be anything.
+        let mask = self.app_pages(index, pages.clone()).unwrap_or_else(|| {
+            let mut others = Mask::EMPTY;
+            others.set(pages.start + 1..pages.end);
+            others
+        });
+        let at = self.table[index].start + self.bytes(pages.start);
+        match self.standing(at, self.page) {
+            Standing::Ours if !mask.get(pages.start) => Ok(mask),
+            Standing::Ours | Standing::Changing => Err(Errno::EAGAIN),
+            Standing::NotOurs => Err(Errno::ENOENT),
+        }
     }
 
     /// Whether the unmapping that was just reported had happened before the window was opened: its addresses were given to
@@ -394,18 +450,6 @@ impl Engine {
         }
         node.leave = true;
         false
-    }
-
-    fn empty_pool_page(&mut self, index: u32, page: u32) {
-        let node = &self.table[index];
-        let offset = self.bytes(node.base + page);
-        if node.staging != super::node::NIL {
-            return;
-        }
-        if let Some(pool) = self.region(node.region).and_then(|region| region.pool.as_ref()) {
-            // The next attempt to move tells.
-            let _ = pool.empty(&self.uffd, offset, self.page);
-        }
     }
 
     /// Moves what moved back and forgets the window.
@@ -466,41 +510,24 @@ impl Engine {
         };
         let Some(from) = self.pool_address(index, 0) else { return };
         let len = self.bytes(node.pages);
-        let mut round = 0;
-        let mut moved = 0;
         self.prepare_block(p.region, base, node.pages, from);
         // What happens to the addresses meanwhile does not concern the pools; it is dealt with when the window is whole.
         self.deferring = true;
-        let failed = loop {
-            match self.uffd.move_pages(to + moved, from + moved, len - moved) {
-                Ok(()) => break false,
-                Err((bytes, Errno::EAGAIN)) => {
-                    moved += bytes;
-                    self.let_mappings_settle(round);
-                    round += 1;
-                }
-                Err((bytes, _)) => {
-                    moved += bytes;
-                    break true;
-                }
+        if let Err(moved) = self.move_own(to, from, node.pages) {
+            self.move_own_back(from, to, moved);
+            let offset = self.bytes(base);
+            let pool = self.region(p.region).and_then(|region| region.pool.as_ref());
+            if pool.is_some_and(|pool| pool.empty(&self.uffd, offset, len).is_ok()) {
+                self.give_pages(p.region, base, node.pages);
             }
-        };
-        if failed {
-            let mut back = 0;
-            while back < moved {
-                match self.uffd.move_pages(from + back, to + back, moved - back) {
-                    Ok(()) => break,
-                    Err((bytes, _)) => back += bytes,
-                }
-                self.let_mappings_settle(back as u32);
-            }
-            self.give_pages(p.region, base, node.pages);
             self.note_deferred();
             if self.table.find(id).is_some() {
                 let _ = self.give_back(index);
             }
             return;
         }
+        // Holes may have been filled to find them.
+        self.table[index].dirty |= self.pagemap.is_none();
         self.unlink(index);
         self.free_pool_pages(index);
         let live = self.bytes(self.table[index].device.count());

@@ -93,6 +93,11 @@ impl Engine {
         }))
     }
 
+    pub(super) fn inject(&mut self, id: RegionId, injection: Injection) -> Result<Reply, Failure> {
+        self.region_mut(id).ok_or(no_region())?.injection = injection;
+        Ok(Reply::Unit)
+    }
+
     /// The device is gone: no more windows, and those it has go back. What cannot go back raises `SIGBUS`.
     pub(super) fn remove_region(&mut self, work: &mut Work, id: RegionId) -> Step {
         let Some(region) = self.region_mut(id) else { return Step::Done(Reply::Failed(no_region())) };
@@ -139,6 +144,6 @@ impl Engine {
     }
 }
 
-pub(super) fn no_region() -> Failure {
+fn no_region() -> Failure {
     Failure { errno: Errno::ENODEV, why: Why::NoSuchRegion, start: 0, end: 0 }
 }

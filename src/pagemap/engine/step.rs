@@ -116,13 +116,7 @@ impl Engine {
             Request::RegionInfo { region } => done(self.region_state(region)),
             Request::RemoveRegion { region } => self.remove_region(work, region),
             Request::DropRegion { region } => self.drop_region(work, region),
-            Request::Inject { region, injection } => match self.region_mut(region) {
-                Some(region) => {
-                    region.injection = injection;
-                    Step::Done(Reply::Unit)
-                }
-                None => Step::Done(Reply::Failed(super::region::no_region())),
-            },
+            Request::Inject { region, injection } => done(self.inject(region, injection)),
             Request::Watch { start, end } => done(self.watch(start, end)),
             Request::Unwatch { start, end } => Step::Done(self.unwatch(start, end)),
             Request::Notices { after } => Step::Done(self.notices_after(slot, after)),

@@ -7,6 +7,7 @@ use super::request::Request;
 use super::statics::Statics;
 use super::step::Work;
 use super::table::Table;
+use super::watch::Watches;
 use super::{Engine, Start};
 use crate::error::Errno;
 
@@ -34,7 +35,7 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             faults: ArenaVec::new(),
             parked: ArenaVec::new(),
             leaving: ArenaVec::new(),
-            watches: ArenaVec::new(),
+            watches: Watches::new(),
             notices: ArenaVec::new(),
             notices_seen: 0,
             deferring: false,
@@ -49,6 +50,8 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             requests: 0,
             frozen: 0,
             hidden: ArenaVec::new(),
+            touched: false,
+            loose_discard: None,
             stirred: false,
             deadline: u64::MAX,
             closing: false,

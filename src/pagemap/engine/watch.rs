@@ -4,15 +4,13 @@
 //! alone, but the kernel reports what happens to the mapping. This is the counterpart of an MMU notifier.
 
 use super::Engine;
+use super::intervals::{Intervals, after};
 use super::request::{Failure, Reply, Why};
 use crate::error::Errno;
 use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_WP;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Watched {
-    start: u64,
-    end: u64,
-}
+/// The watched ranges, as they are by now: each may have been cut or moved since it was asked for.
+pub(super) type Watches = Intervals;
 
 impl Engine {
     pub(super) fn watch(&mut self, start: u64, end: u64) -> Result<Reply, Failure> {
@@ -20,9 +18,9 @@ impl Engine {
         if self.is_own(start, end) {
             return Err(Failure { errno: Errno::EBUSY, why: Why::OwnMemory, start, end });
         }
-        self.watches.push(Watched { start, end }).map_err(fail)?;
+        self.watches.insert((start, end)).map_err(fail)?;
         if let Err(errno) = self.register_watch(start, end) {
-            self.watches.pop();
+            self.watches.remove((start, end));
             self.end_watch_registration(start, end);
             return Err(fail(errno));
         }
@@ -31,74 +29,73 @@ impl Engine {
 
     pub(super) fn unwatch(&mut self, start: u64, end: u64) -> Reply {
         // The range may have been cut or moved since; what is left of it inside the bounds goes.
-        if let Some(at) = self.watches.iter().position(|w| (w.start, w.end) == (start, end)) {
-            self.remove_watch(at);
-            self.end_watch_registration(start, end);
+        if self.watches.remove((start, end)) {
+            let other = self.watches.overlapping(start, end, (0, 0));
+            if other.is_none_or(|(low, high)| start < low || high < end) {
+                self.end_watch_registration(start, end);
+            }
         }
         Reply::Unit
     }
 
     pub(super) fn unwatch_all(&mut self) {
-        while let Some(watched) = self.watches.pop() {
-            self.end_watch_registration(watched.start, watched.end);
+        while let Some((start, end)) = self.watches.first() {
+            self.watches.remove((start, end));
+            self.end_watch_registration(start, end);
         }
     }
 
     pub(super) fn is_watched(&self, start: u64, end: u64) -> bool {
-        self.watches.iter().any(|w| w.start < end && start < w.end)
+        self.watches.overlapping(start, end, (0, 0)).is_some()
     }
 
     /// The watched parts of a range lost their registration together with a window.
+    ///
+    /// Unregistering let threads go on, and one of them may have unmapped something before it is registered again. Then nothing
+    /// reports that, so it is told here.
     pub(super) fn renew_watches(&mut self, start: u64, end: u64) {
-        for at in 0..self.watches.len() {
-            let Watched { start: low, end: high } = self.watches[at];
-            if low < end && start < high {
-                // Fails where nothing is mapped any more, and then there is nothing to watch.
-                let _ = self.uffd.register(
-                    low.max(start),
-                    high.min(end) - low.max(start),
-                    UFFDIO_REGISTER_MODE_WP,
-                );
+        let mut from = (0, 0);
+        while let Some(watched) = self.watches.overlapping(start, end, from) {
+            from = after(watched);
+            let (low, high) = (watched.0.max(start), watched.1.min(end));
+            if self.uffd.register(low, high - low, UFFDIO_REGISTER_MODE_WP).is_ok() {
+                continue;
+            }
+            for at in (low..high).step_by(self.page as usize) {
+                if self.uffd.register(at, self.page, UFFDIO_REGISTER_MODE_WP).is_err() {
+                    self.tell_unmapped(at, at + self.page);
+                }
             }
         }
     }
 
     pub(super) fn cut_watches(&mut self, start: u64, end: u64) {
-        let mut at = 0;
-        while at < self.watches.len() {
-            let Watched { start: low, end: high } = self.watches[at];
-            if high <= start || end <= low {
-                at += 1;
-                continue;
-            }
-            self.remove_watch(at);
+        while let Some((low, high)) = self.watches.overlapping(start, end, (0, 0)) {
+            self.watches.remove((low, high));
             if low < start {
-                let _ = self.watches.push(Watched { start: low, end: start });
+                let _ = self.watches.insert((low, start));
             }
             if end < high {
-                let _ = self.watches.push(Watched { start: end, end: high });
+                let _ = self.watches.insert((end, high));
             }
         }
     }
 
     pub(super) fn move_watches(&mut self, from: u64, to: u64, len: u64) {
         let end = from.saturating_add(len);
-        for at in 0..self.watches.len() {
-            let Watched { start: low, end: high } = self.watches[at];
-            if low < end && from < high {
-                let (cut_low, cut_high) = (low.max(from), high.min(end));
-                let _ = self.watches.push(Watched { start: cut_low - from + to, end: cut_high - from + to });
+        // Source and destination of mremap never overlap, so what has moved is not met again. The old addresses are not watched
+        // any more; with MREMAP_DONTUNMAP they are still mapped.
+        while let Some((low, high)) = self.watches.overlapping(from, end, (0, 0)) {
+            self.watches.remove((low, high));
+            let (cut_low, cut_high) = (low.max(from), high.min(end));
+            let _ = self.watches.insert((cut_low - from + to, cut_high - from + to));
+            if low < from {
+                let _ = self.watches.insert((low, from));
+            }
+            if end < high {
+                let _ = self.watches.insert((end, high));
             }
         }
-        // The old addresses are not watched any more; with MREMAP_DONTUNMAP they are still mapped. Source and destination of
-        // mremap never overlap, so this leaves the moved ones alone.
-        self.cut_watches(from, end);
-    }
-
-    fn remove_watch(&mut self, at: usize) {
-        let last = self.watches.len() - 1;
-        self.watches.swap(at, last);
-        self.watches.pop();
     }
 
     /// Registers the parts of a range that no window registers already.

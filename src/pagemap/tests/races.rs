@@ -26,7 +26,9 @@ fn meddle(meddle: impl Fn(&Memory) + Sync, check: impl Fn(&Memory)) {
             go.store(true, Ordering::Release);
             space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new().retry(false))
         });
-        if let Err(error) = &result {
+        // On a busy machine the meddling may be over before the window is opened.
+        let early = |error: &Error| matches!(error.kind(), ErrorKind::NotMapped | ErrorKind::MemoryKind);
+        if let Some(error) = result.as_ref().err().filter(|error| !early(error)) {
             assert_eq!((error.kind(), errno(error)), (ErrorKind::Busy, libc::EBUSY), "{error}");
             assert!(error.reason().contains("changed"), "{error}");
         }
@@ -117,7 +119,7 @@ fn addresses_used_again_at_once_are_the_new_owners() {
 }
 
 /// Ends the other threads of a scope also when an assertion fails.
-struct StopWhenDone<'a>(&'a AtomicBool);
+pub(super) struct StopWhenDone<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for StopWhenDone<'_> {
     fn drop(&mut self) {
@@ -148,7 +150,6 @@ fn memory_that_moves_while_its_pages_come_back_is_whole() {
 }
 
 #[test]
-#[ignore = "one run in ten never ends: UFFDIO_MOVE spins inside the kernel (seen on 6.18)"]
 fn what_is_written_after_a_discard_stays() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let (memory, other) = (Memory::filled(64 << 10), Memory::filled(8 * MB2));

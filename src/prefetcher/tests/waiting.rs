@@ -163,7 +163,11 @@ fn nonsense_is_refused() {
     let budget = Arc::new(crate::Budget::new(&other.vram_regions()[0]).unwrap());
     assert_eq!(builder().budget(budget).build().unwrap_err().kind(), ErrorKind::InvalidArgument);
     let pending = prefetcher.prefetch(&data).to(other.vram()).submit().unwrap();
-    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Unsupported, "memory of another GPU");
+    assert_eq!(
+        pending.wait().unwrap_err().kind(),
+        ErrorKind::NoInterconnect,
+        "memory of a GPU that no link leads to"
+    );
 }
 
 #[test]

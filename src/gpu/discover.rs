@@ -222,12 +222,12 @@ fn kfd_system(
     Ok(KfdSystem::new(process, topology, renders))
 }
 
-#[cfg(all(test, feature = "sim"))]
-mod render_calls;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "sim")]
+    mod render_calls;
 
     #[test]
     fn a_node_that_does_not_open_says_what_helps() {

@@ -51,9 +51,15 @@ impl<'m> Prefetch<'m> {
     /// is in [`Outcome::fallback`]. Says nothing about memory of the mirror's own GPU.
     ///
     /// ```
+    /// use drm_pagemap::sim::Machine;
+    /// use drm_pagemap::sim::xe::{Platform, XeConfig, XeGpu};
     /// use drm_pagemap::{Buffer, Fallback, Gpu};
     ///
-    /// let (gpu, peer) = (Gpu::simulated(), Gpu::simulated()); // not linked
+    /// let card = || XeGpu::new(XeConfig::new(Platform::Battlemage).vram(64 << 20));
+    /// let machine = Machine::new().with_xe(card()?).with_xe(card()?); // no link between them
+    /// let gpus: Vec<Gpu> = Gpu::discover_in(&machine).into_iter().collect();
+    /// let (gpu, peer) = (&gpus[0], &gpus[1]);
+    ///
     /// let mirror = gpu.mirror()?;
     /// let data = Buffer::from_slice(&[1.0f32; 1 << 20])?;
     /// let outcome = mirror.prefetch(&data).to(peer.vram()).fallback(Fallback::OwnVram).run()?;

@@ -216,6 +216,17 @@ impl Engine {
     pub(super) fn finish(&mut self, index: u32) {
         let id = self.table[index].id(index);
         self.stirred = true;
+        // While there is a registration, nothing new can be in a page whose discard is to be completed. Without one there can.
+        self.scrap_stale(index);
+        if self.table.find(id).is_none() {
+            return;
+        }
+        let (start, len) = (self.table[index].start, self.bytes(self.table[index].pages));
+        if self.is_watched(start, start + len) {
+            // A thread that waits here may unmap the memory next. Woken by the end of the registration, it could do so before
+            // the watch has a registration of its own, and nobody would hear of it.
+            self.uffd.wake(start, len);
+        }
         let mut round = 0;
         loop {
             debug_assert!(self.table[index].device.is_empty());

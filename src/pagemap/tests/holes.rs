@@ -120,6 +120,9 @@ fn pages_that_come_and_go_while_they_move() {
         let _stop = races::StopWhenDone(&stop);
         for round in 0..2000u64 {
             let (first, count) = (8 + round % 300, 1 + round % 64);
+            if round % 8 == 0 {
+                memory.check_pages(first..first + count);
+            }
             memory.advise(memory.part(first, count), Advice::LinuxDontNeed).unwrap();
             for n in first..first + count {
                 assert_eq!(memory.get(n * page_size()), 0, "page {n} in round {round}");

@@ -221,12 +221,8 @@ impl Engine {
         if self.table.find(id).is_none() {
             return;
         }
-        let (start, len) = (self.table[index].start, self.bytes(self.table[index].pages));
-        if self.is_watched(start, start + len) {
-            // A thread that waits here may unmap the memory next. Woken by the end of the registration, it could do so before
-            // the watch has a registration of its own, and nobody would hear of it.
-            self.uffd.wake(start, len);
-        }
+        // Who waits here is woken by the end of the registration, not before: until then the mapping is cut in pieces, which
+        // mremap does not take.
         let mut round = 0;
         loop {
             debug_assert!(self.table[index].device.is_empty());

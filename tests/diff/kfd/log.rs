@@ -12,7 +12,7 @@ use crate::frame::{BadStep, Step};
 use crate::memory::{ARENA, CONTROL, PAGE, address};
 
 /// A hang guard, far above what a restore takes.
-const LONGEST_REST: Duration = Duration::from_secs(20);
+const LONGEST_REST: Duration = Duration::from_secs(40);
 
 /// A migration that was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,6 +29,7 @@ mod pool;
 mod populate;
 mod presence;
 mod region;
+mod registration;
 pub(crate) mod request;
 mod scratch;
 pub(crate) mod slots;

@@ -37,6 +37,7 @@ mod statics;
 mod step;
 mod table;
 pub(crate) mod thread;
+mod treap;
 pub(crate) mod uffd;
 mod watch;
 

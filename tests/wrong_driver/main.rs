@@ -24,6 +24,7 @@ const SNAPSHOTS: &[(usize, &[&str], &str)] = &[
     (0, &["7.3", "7.2", "6.18"], include_str!("snapshots/alone.txt")),
     (0, &["6.17", "6.16"], include_str!("snapshots/alone_6_17.txt")),
     (1, &["7.3", "7.2", "6.18"], include_str!("snapshots/beside_xe.txt")),
+    (1, &["6.16"], include_str!("snapshots/beside_xe_6_16.txt")),
     (1, &["6.17"], include_str!("snapshots/beside_xe_6_17.txt")),
 ];
 

@@ -29,6 +29,7 @@ mod pool;
 mod populate;
 mod presence;
 mod region;
+mod registration;
 pub(crate) mod request;
 mod scratch;
 pub(crate) mod slots;
@@ -36,6 +37,7 @@ mod statics;
 mod step;
 mod table;
 pub(crate) mod thread;
+mod treap;
 pub(crate) mod uffd;
 mod watch;
 

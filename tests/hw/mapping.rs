@@ -1,8 +1,10 @@
 //! Memory of the kinds that a `Vec` is not.
 
 use std::fs::File;
+use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use drm_pagemap::PageRange;
 use nix::sys::mman::{MapFlags, ProtFlags};
@@ -14,11 +16,18 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
+    /// Far from where the kernel puts anything by itself: what a test unmaps stays a hole then, and nothing else,
+    /// such as the stack of a new thread, is there when the rest is unmapped.
     pub(crate) fn anonymous(len: usize, flags: MapFlags) -> nix::Result<Self> {
+        const ALIGNMENT: usize = 2 << 20;
+        static FREE: AtomicUsize = AtomicUsize::new(0x1000_0000_0000);
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let size = len.try_into().expect("not empty");
-        // SAFETY: no fixed address is asked for, so nothing existing is replaced.
-        let start = unsafe { nix::sys::mman::mmap_anonymous(None, size, protection, flags)? };
+        let room = len.next_multiple_of(ALIGNMENT) + ALIGNMENT;
+        let at = NonZero::new(FREE.fetch_add(room, Ordering::Relaxed));
+        let flags = flags | MapFlags::MAP_FIXED_NOREPLACE;
+        // SAFETY: the kernel refuses addresses where something is, so nothing existing is replaced.
+        let start = unsafe { nix::sys::mman::mmap_anonymous(at, size, protection, flags)? };
         Ok(Self { start: start.cast(), len })
     }
 
@@ -82,8 +91,8 @@ impl Mapping {
         assert!(part.end <= self.len && !part.is_empty());
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
-        let start = std::num::NonZero::new(self.start.as_ptr() as usize + part.start);
-        let len = std::num::NonZero::new(part.len()).expect("not empty");
+        let start = NonZero::new(self.start.as_ptr() as usize + part.start);
+        let len = NonZero::new(part.len()).expect("not empty");
         // SAFETY: what is replaced lies inside the mapping, to which no reference exists while `&mut self` is held.
         unsafe { nix::sys::mman::mmap_anonymous(start, len, protection, flags) }
             .expect("own memory can be renewed");

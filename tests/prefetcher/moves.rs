@@ -1,6 +1,7 @@
 //! What a background prefetch moves, and what it says of it.
 
-use drm_pagemap::{ErrorKind, Observe, Prefetcher, Result};
+use drm_pagemap::{ErrorKind, Observe, PageRange, Prefetcher, Result};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::Test;
 use crate::machine::{MIB, Machine, assert_intact, device_bytes, filled, part};
@@ -76,17 +77,21 @@ fn many_requests_at_once(machine: &Machine) -> Result<()> {
 
 fn unmapped_parts_are_refused_and_the_rest_moves(machine: &Machine) -> Result<()> {
     let prefetcher = Prefetcher::builder(machine.mirror.clone()).chunk(2 * MIB).build()?;
-    let data = filled(6 * MIB)?;
-    let range = data.range();
-    let (start, end) = (range.start(), range.end());
-    // The buffer ends where nothing may be mapped: ask beyond it.
-    let beyond = drm_pagemap::PageRange::new(start, end - start)?;
-    let hole = part(&data, 3 * MIB, MIB);
-    // SAFETY: nothing refers to these pages after this; the buffer's own unmapping of them later is harmless, since no other
-    // mapping is made in between by this single thread.
-    unsafe { nix::sys::mman::munmap(std::ptr::NonNull::new(hole.start() as *mut _).unwrap(), MIB as usize) }
-        .expect("a part can be unmapped");
-    let result = prefetcher.prefetch_range(beyond).to(machine.gpu.vram()).submit()?.wait();
+    // Far from where the kernel puts anything by itself, so that the hole stays one.
+    let start = std::num::NonZero::new(0x1200_0000_0000usize).expect("not null");
+    let (prot, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+    let map = |at: u64, len: u64| {
+        let at = start.checked_add(at as usize).expect("a low address");
+        let len = std::num::NonZero::new(len as usize).expect("not empty");
+        // SAFETY: the kernel refuses addresses where something is, so nothing existing is replaced.
+        let mapped = unsafe { mmap_anonymous(Some(at), len, prot, flags | MapFlags::MAP_FIXED_NOREPLACE) };
+        mapped.expect("free addresses");
+        PageRange::new(at.get() as u64, len.get() as u64)
+    };
+    let (left, right) = (map(0, 3 * MIB)?, map(4 * MIB, 2 * MIB)?);
+    let whole = left.hull(right);
+    let hole = PageRange::new(left.end(), MIB)?;
+    let result = prefetcher.prefetch_range(whole).to(machine.gpu.vram()).submit()?.wait();
     match result {
         Ok(outcome) => {
             assert_eq!((outcome.moved(), outcome.not_moved()), (5 * MIB, MIB), "{outcome}");
@@ -94,8 +99,12 @@ fn unmapped_parts_are_refused_and_the_rest_moves(machine: &Machine) -> Result<()
         }
         Err(error) => panic!("a hole is not an error when observed: {error}"),
     }
-    let left = part(&data, 0, 3 * MIB);
     assert_eq!(device_bytes(left)?, 3 * MIB);
+    for part in [left, right] {
+        let at = std::ptr::NonNull::new(part.start() as *mut _).expect("not null");
+        // SAFETY: a mapping made above, to which nothing refers.
+        unsafe { munmap(at, part.len() as usize) }.expect("own memory can be unmapped");
+    }
     Ok(())
 }
 

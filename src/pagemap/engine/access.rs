@@ -154,7 +154,7 @@ impl Engine {
         let scratch = self.scratch_address().map_err(Stop::Failed)?;
         let in_window = self.table.at(at).is_some();
         if !in_window {
-            self.uffd.register(at, self.page, self.mode(at, self.page)).map_err(Stop::Failed)?;
+            self.register_window(at, self.page).map_err(Stop::Failed)?;
         }
         let result = match self.uffd.move_pages(scratch, at, self.page) {
             // Nothing else puts anything into the scratch page: moved, though the kernel does not say so.
@@ -194,11 +194,11 @@ impl Engine {
 
     /// Ends the registration of one page. As with a window ([`finish`](Self::finish)), a discard on its way is completed first.
     fn release_page(&mut self, scratch: u64, at: u64) {
-        self.end_registration(at, self.page);
+        self.end_window_registration(at, self.page);
         let mut round = 0;
         while self.uffd.is_changing() {
             self.deferring = true;
-            let _ = self.uffd.register(at, self.page, self.mode(at, self.page));
+            let _ = self.register_window(at, self.page);
             self.let_mappings_settle(round);
             round += 1;
             if self.deferred_change(at) == Some(None) {
@@ -208,7 +208,7 @@ impl Engine {
                 }
                 self.empty_scratch();
             }
-            self.end_registration(at, self.page);
+            self.end_window_registration(at, self.page);
         }
     }
 

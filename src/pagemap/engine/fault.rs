@@ -128,8 +128,7 @@ impl Engine {
         let high = next.min(block + SIZE_2M);
         for (low, high) in [(low, high), (at, at + self.page)] {
             if low < high && self.is_ours(low, high - low) {
-                let _ = self.uffd.unregister(low, high - low);
-                self.renew_watches(low, high);
+                self.end_window_registration(low, high - low);
                 break;
             }
         }

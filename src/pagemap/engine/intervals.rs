@@ -1,9 +1,10 @@
 //! Ranges that may overlap and repeat, found by what they overlap in logarithmic time.
 //!
-//! A treap by start and end in which each node knows the highest end below it, in memory of the engine's own.
+//! A tree by start and end in which each node knows the highest end below it, in memory of the engine's own.
 
 use super::arena::ArenaVec;
 use super::node::NIL;
+use super::treap::{Link, Root, Treap};
 use crate::error::Errno;
 
 /// A range `[start, end)`; ordered by start, then end.
@@ -14,9 +15,7 @@ struct Entry {
     at: Interval,
     /// How often the range is in the set; 0 on the free list.
     count: u32,
-    priority: u32,
-    left: u32,
-    right: u32,
+    link: Link,
     /// The highest end in this subtree.
     reach: u64,
 }
@@ -25,13 +24,12 @@ struct Entry {
 pub(super) struct Intervals {
     slab: ArenaVec<Entry>,
     free: u32,
-    root: u32,
-    random: u64,
+    tree: Root,
 }
 
 impl Intervals {
     pub(super) const fn new() -> Self {
-        Self { slab: ArenaVec::new(), free: NIL, root: NIL, random: 0x9e37_79b9_7f4a_7c15 }
+        Self { slab: ArenaVec::new(), free: NIL, tree: Root::new() }
     }
 
     pub(super) fn insert(&mut self, at: Interval) -> Result<(), Errno> {
@@ -39,12 +37,7 @@ impl Intervals {
             self.entry(index).count += 1;
             return Ok(());
         }
-        // xorshift64: any sequence without pattern will do.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let priority = (self.random >> 32) as u32;
-        let entry = Entry { at, count: 1, priority, left: NIL, right: NIL, reach: at.1 };
+        let entry = Entry { at, count: 1, link: Link::NONE, reach: at.1 };
         let index = match self.free {
             NIL => {
                 let index = u32::try_from(self.slab.len()).ok().filter(|&i| i != NIL).ok_or(Errno::ENOMEM)?;
@@ -52,14 +45,12 @@ impl Intervals {
                 index
             }
             index => {
-                self.free = self.slab[index as usize].left;
+                self.free = self.slab[index as usize].link.left;
                 self.slab[index as usize] = entry;
                 index
             }
         };
-        let (low, high) = self.split(self.root, at);
-        let low = self.merge(low, index);
-        self.root = self.merge(low, high);
+        self.enter(index);
         Ok(())
     }
 
@@ -68,10 +59,8 @@ impl Intervals {
         let Some(index) = self.find(at) else { return false };
         self.entry(index).count -= 1;
         if self.entry(index).count == 0 {
-            let (low, rest) = self.split(self.root, at);
-            let (_, high) = self.split(rest, (at.0, at.1 + 1));
-            self.root = self.merge(low, high);
-            self.entry(index).left = self.free;
+            self.leave(index);
+            self.entry(index).link = Link::to(self.free);
             self.free = index;
         }
         true
@@ -84,13 +73,13 @@ impl Intervals {
 
     /// The lowest range from `from` on that shares a byte with `[start, end)`. Go on with [`after`] that one.
     pub(super) fn overlapping(&self, start: u64, end: u64, from: Interval) -> Option<Interval> {
-        self.search(self.root, (start, end), from)
+        self.search(self.tree.index, (start, end), from)
     }
 
     fn search(&self, index: u32, (start, end): Interval, from: Interval) -> Option<Interval> {
         let entry = self.slab.get(index as usize).filter(|entry| entry.reach > start)?;
         if entry.at >= from {
-            if let found @ Some(_) = self.search(entry.left, (start, end), from) {
+            if let found @ Some(_) = self.search(entry.link.left, (start, end), from) {
                 return found;
             }
             if entry.at.0 < end && start < entry.at.1 {
@@ -100,14 +89,14 @@ impl Intervals {
         if entry.at.0 >= end {
             return None;
         }
-        self.search(entry.right, (start, end), from)
+        self.search(entry.link.right, (start, end), from)
     }
 
     fn find(&self, at: Interval) -> Option<u32> {
-        let mut index = self.root;
+        let mut index = self.tree.index;
         while index != NIL && self.slab[index as usize].at != at {
             let entry = &self.slab[index as usize];
-            index = if at < entry.at { entry.left } else { entry.right };
+            index = if at < entry.at { entry.link.left } else { entry.link.right };
         }
         (index != NIL).then_some(index)
     }
@@ -119,51 +108,30 @@ impl Intervals {
     fn reach(&self, index: u32) -> u64 {
         self.slab.get(index as usize).map_or(0, |entry| entry.reach)
     }
+}
 
-    /// After a change below the node.
+impl Treap for Intervals {
+    type Key = Interval;
+
+    fn root(&mut self) -> &mut Root {
+        &mut self.tree
+    }
+
+    fn key(&self, index: u32) -> Interval {
+        self.slab[index as usize].at
+    }
+
+    fn link(&self, index: u32) -> &Link {
+        &self.slab[index as usize].link
+    }
+
+    fn link_mut(&mut self, index: u32) -> &mut Link {
+        &mut self.entry(index).link
+    }
+
     fn renew(&mut self, index: u32) {
-        let Entry { at, left, right, .. } = self.slab[index as usize];
-        self.entry(index).reach = at.1.max(self.reach(left)).max(self.reach(right));
-    }
-
-    /// Ranges below `at`, and the others.
-    fn split(&mut self, index: u32, at: Interval) -> (u32, u32) {
-        if index == NIL {
-            return (NIL, NIL);
-        }
-        let Entry { at: own, left, right, .. } = self.slab[index as usize];
-        if own < at {
-            let (low, high) = self.split(right, at);
-            self.entry(index).right = low;
-            self.renew(index);
-            (index, high)
-        } else {
-            let (low, high) = self.split(left, at);
-            self.entry(index).left = high;
-            self.renew(index);
-            (low, index)
-        }
-    }
-
-    /// One tree of two, all of `low` below all of `high`.
-    fn merge(&mut self, low: u32, high: u32) -> u32 {
-        if low == NIL {
-            return high;
-        }
-        if high == NIL {
-            return low;
-        }
-        if self.slab[low as usize].priority > self.slab[high as usize].priority {
-            let right = self.merge(self.slab[low as usize].right, high);
-            self.entry(low).right = right;
-            self.renew(low);
-            low
-        } else {
-            let left = self.merge(low, self.slab[high as usize].left);
-            self.entry(high).left = left;
-            self.renew(high);
-            high
-        }
+        let Entry { at, link, .. } = self.slab[index as usize];
+        self.entry(index).reach = at.1.max(self.reach(link.left)).max(self.reach(link.right));
     }
 }
 
@@ -216,17 +184,16 @@ mod tests {
     #[test]
     fn stays_shallow_when_filled_in_order() {
         fn depth(intervals: &Intervals, index: u32) -> u32 {
-            intervals
-                .slab
-                .get(index as usize)
-                .map_or(0, |entry| 1 + depth(intervals, entry.left).max(depth(intervals, entry.right)))
+            intervals.slab.get(index as usize).map_or(0, |entry| {
+                1 + depth(intervals, entry.link.left).max(depth(intervals, entry.link.right))
+            })
         }
         let mut intervals = Intervals::new();
         (0..20_000).for_each(|n| intervals.insert((n, n + 1)).unwrap());
-        assert!(depth(&intervals, intervals.root) < 80);
+        assert!(depth(&intervals, intervals.tree.index) < 80);
         assert_eq!(overlaps(&intervals, 777, 779), [(777, 778), (778, 779)]);
         assert!((0..20_000).all(|n| intervals.remove((n, n + 1))));
-        assert_eq!((intervals.root, intervals.first()), (NIL, None));
+        assert_eq!((intervals.tree.index, intervals.first()), (NIL, None));
     }
 
     #[test]

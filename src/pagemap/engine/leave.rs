@@ -8,7 +8,7 @@ use super::request::{Failure, Reply, Why};
 use super::step::{Pending, Step, Work};
 use super::{Engine, Stop, now, sleep_for};
 use crate::error::Errno;
-use crate::uapi::userfaultfd::{UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP};
+use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_MISSING;
 
 impl Engine {
     /// Sends a resident window back to system memory: done at once in move mode, by a copy thread in copy mode.
@@ -227,7 +227,7 @@ impl Engine {
         loop {
             debug_assert!(self.table[index].device.is_empty());
             if !self.touched {
-                self.each_mapped_run(index, Self::end_registration);
+                self.each_mapped_run(index, Self::end_window_registration);
             }
             if !self.uffd.is_changing() {
                 break;
@@ -235,7 +235,7 @@ impl Engine {
             if !self.touched {
                 self.each_mapped_run(index, |engine, start, len| {
                     // Fails for what is not there any more, of which a report will tell.
-                    let _ = engine.uffd.register(start, len, engine.mode(start, len));
+                    let _ = engine.register_window(start, len);
                 });
             }
             self.let_mappings_settle(round);
@@ -246,7 +246,7 @@ impl Engine {
             self.scrap_stale(index);
         }
         if self.touched {
-            self.each_mapped_run(index, Self::end_registration);
+            self.each_mapped_run(index, Self::end_window_registration);
         }
         let node = self.table[index];
         if !node.gone.is_empty() {
@@ -318,24 +318,6 @@ impl Engine {
         if !node.dirty || pool.empty(&self.uffd, offset, len).is_ok() {
             blocks.give(node.base, node.pages);
         }
-    }
-
-    /// How a range of a window is registered.
-    pub(super) fn mode(&self, start: u64, len: u64) -> u64 {
-        UFFDIO_REGISTER_MODE_MISSING
-            | if self.is_watched(start, start + len) { UFFDIO_REGISTER_MODE_WP } else { 0 }
-    }
-
-    /// Makes a range ordinary memory again, which wakes all who wait for it.
-    pub(super) fn end_registration(&mut self, start: u64, len: u64) {
-        if self.uffd.unregister(start, len).is_err() {
-            // Something that cannot be registered lies in the range by now.
-            for at in (start..start + len).step_by(self.page as usize) {
-                let _ = self.uffd.unregister(at, self.page);
-            }
-            self.uffd.wake(start, len);
-        }
-        self.renew_watches(start, start + len);
     }
 
     /// Gives a window up: touching its pages raises `SIGBUS` from now on.

@@ -2,6 +2,7 @@
 
 use super::mask::Mask;
 use super::request::{NodeId, RegionId};
+use super::treap::Link;
 
 /// Index of no node.
 pub(super) const NIL: u32 = u32::MAX;
@@ -62,10 +63,8 @@ pub(super) struct Node {
     /// Failed ways out, and the errno of the last.
     pub(super) failures: u32,
     pub(super) errno: i32,
-    /// Search tree.
-    pub(super) left: u32,
-    pub(super) right: u32,
-    pub(super) priority: u32,
+    /// In the tree, or `left` alone on the free list.
+    pub(super) link: Link,
     /// Order of use.
     pub(super) older: u32,
     pub(super) newer: u32,
@@ -96,9 +95,7 @@ impl Node {
         copier: 0,
         failures: 0,
         errno: 0,
-        left: NIL,
-        right: NIL,
-        priority: 0,
+        link: Link::NONE,
         older: NIL,
         newer: NIL,
     };

@@ -298,11 +298,10 @@ impl Engine {
             return Err(fail(Errno::EBUSY, Why::Raced));
         }
         let index = self.table.allocate(node).map_err(|errno| fail(errno, Why::Mapping))?;
-        let mode = self.mode(start, len);
-        if let Err(errno) = self.uffd.register(start, len, mode) {
+        if let Err(errno) = self.register_window(start, len) {
             if errno == Errno::ENOMEM {
                 // Perhaps some of the mappings were registered before memory ran out.
-                self.end_registration(start, len);
+                self.end_window_registration(start, len);
             }
             self.table.release(index);
             return Err(fail(errno, Why::Register));

@@ -1,24 +1,21 @@
-//! All windows: a slab, and a search tree by address.
-//!
-//! A treap: a binary tree ordered by address that random priorities keep shallow. It lives in the slab, by index, so
-//! that it needs no memory but the slab's.
+//! All windows: a slab, and a search tree by address in it.
 
 use std::ops::{Index, IndexMut};
 
 use super::arena::ArenaVec;
 use super::node::{NIL, Node, State};
 use super::request::NodeId;
+use super::treap::{Link, Root, Treap};
 use crate::error::Errno;
 
 #[derive(Debug)]
 pub(super) struct Table {
     slab: ArenaVec<Node>,
     free: u32,
-    root: u32,
+    tree: Root,
     #[cfg(test)]
     len: u32,
     serial: u64,
-    random: u64,
     shift: u32,
 }
 
@@ -36,17 +33,36 @@ impl IndexMut<u32> for Table {
     }
 }
 
+impl Treap for Table {
+    type Key = u64;
+
+    fn root(&mut self) -> &mut Root {
+        &mut self.tree
+    }
+
+    fn key(&self, index: u32) -> u64 {
+        self[index].start
+    }
+
+    fn link(&self, index: u32) -> &Link {
+        &self[index].link
+    }
+
+    fn link_mut(&mut self, index: u32) -> &mut Link {
+        &mut self[index].link
+    }
+}
+
 impl Table {
     /// For pages of `1 << shift` bytes.
     pub(super) fn new(shift: u32) -> Self {
         Self {
             slab: ArenaVec::new(),
             free: NIL,
-            root: NIL,
+            tree: Root::new(),
             #[cfg(test)]
             len: 0,
             serial: 0,
-            random: 0x9e37_79b9_7f4a_7c15,
             shift,
         }
     }
@@ -65,7 +81,7 @@ impl Table {
                 index
             }
             index => {
-                self.free = self[index].left;
+                self.free = self[index].link.left;
                 index
             }
         };
@@ -78,7 +94,7 @@ impl Table {
     /// Gives a node that is not in the tree back.
     pub(super) fn release(&mut self, index: u32) {
         let free = self.free;
-        self[index] = Node { left: free, ..Node::FREE };
+        self[index] = Node { link: Link::to(free), ..Node::FREE };
         self.free = index;
     }
 
@@ -99,16 +115,7 @@ impl Table {
 
     /// Puts a node into the tree. No other may overlap it.
     pub(super) fn insert(&mut self, index: u32) {
-        // xorshift64: any sequence without pattern will do.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self[index].priority = (self.random >> 32) as u32;
-        let (low, high) = self.split(self.root, self[index].start);
-        self[index].left = NIL;
-        self[index].right = NIL;
-        let low = self.merge(low, index);
-        self.root = self.merge(low, high);
+        self.enter(index);
         #[cfg(test)]
         {
             self.len += 1;
@@ -117,11 +124,7 @@ impl Table {
 
     /// Takes a node out of the tree.
     pub(super) fn remove(&mut self, index: u32) {
-        let start = self[index].start;
-        let (low, rest) = self.split(self.root, start);
-        let (found, high) = self.split(rest, start + 1);
-        debug_assert_eq!(found, index);
-        self.root = self.merge(low, high);
+        self.leave(index);
         #[cfg(test)]
         {
             self.len -= 1;
@@ -136,13 +139,13 @@ impl Table {
     /// The lowest node that ends behind `at`: it holds `at`, or is the next one.
     pub(super) fn ending_after(&self, at: u64) -> Option<u32> {
         let mut best = None;
-        let mut index = self.root;
+        let mut index = self.tree.index;
         while index != NIL {
             if self.end(index) > at {
                 best = Some(index);
-                index = self[index].left;
+                index = self[index].link.left;
             } else {
-                index = self[index].right;
+                index = self[index].link.right;
             }
         }
         best
@@ -151,39 +154,6 @@ impl Table {
     /// The lowest node that shares a byte with `[start, end)`.
     pub(super) fn overlapping(&self, start: u64, end: u64) -> Option<u32> {
         self.ending_after(start).filter(|&index| self[index].start < end)
-    }
-
-    /// Nodes that start below `at`, and the others.
-    fn split(&mut self, index: u32, at: u64) -> (u32, u32) {
-        if index == NIL {
-            return (NIL, NIL);
-        }
-        if self[index].start < at {
-            let (low, high) = self.split(self[index].right, at);
-            self[index].right = low;
-            (index, high)
-        } else {
-            let (low, high) = self.split(self[index].left, at);
-            self[index].left = high;
-            (low, index)
-        }
-    }
-
-    /// One tree of two, all of `low` below all of `high`.
-    fn merge(&mut self, low: u32, high: u32) -> u32 {
-        if low == NIL {
-            return high;
-        }
-        if high == NIL {
-            return low;
-        }
-        if self[low].priority > self[high].priority {
-            self[low].right = self.merge(self[low].right, high);
-            low
-        } else {
-            self[high].left = self.merge(low, self[high].left);
-            high
-        }
     }
 }
 
@@ -244,9 +214,9 @@ mod tests {
             if index == NIL {
                 0
             } else {
-                1 + depth(table, table[index].left).max(depth(table, table[index].right))
+                1 + depth(table, table[index].link.left).max(depth(table, table[index].link.right))
             }
         }
-        assert!(depth(&table, table.root) < 80, "{}", depth(&table, table.root));
+        assert!(depth(&table, table.tree.index) < 80, "{}", depth(&table, table.tree.index));
     }
 }

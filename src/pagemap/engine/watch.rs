@@ -4,7 +4,7 @@
 //! alone, but the kernel reports what happens to the mapping. This is the counterpart of an MMU notifier.
 
 use super::Engine;
-use super::intervals::{Intervals, after};
+use super::intervals::Intervals;
 use super::request::{Failure, Reply, Why};
 use crate::error::Errno;
 use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_WP;
@@ -28,7 +28,7 @@ impl Engine {
     }
 
     pub(super) fn unwatch(&mut self, start: u64, end: u64) -> Reply {
-        // The range may have been cut or moved since; what is left of it inside the bounds goes.
+        // What is left of a range that was cut or moved since stays watched until it is unmapped: whose it was cannot be told.
         if self.watches.remove((start, end)) {
             let other = self.watches.overlapping(start, end, (0, 0));
             if other.is_none_or(|(low, high)| start < low || high < end) {
@@ -42,30 +42,6 @@ impl Engine {
         while let Some((start, end)) = self.watches.first() {
             self.watches.remove((start, end));
             self.end_watch_registration(start, end);
-        }
-    }
-
-    pub(super) fn is_watched(&self, start: u64, end: u64) -> bool {
-        self.watches.overlapping(start, end, (0, 0)).is_some()
-    }
-
-    /// The watched parts of a range lost their registration together with a window.
-    ///
-    /// Unregistering let threads go on, and one of them may have unmapped something before it is registered again. Then nothing
-    /// reports that, so it is told here.
-    pub(super) fn renew_watches(&mut self, start: u64, end: u64) {
-        let mut from = (0, 0);
-        while let Some(watched) = self.watches.overlapping(start, end, from) {
-            from = after(watched);
-            let (low, high) = (watched.0.max(start), watched.1.min(end));
-            if self.uffd.register(low, high - low, UFFDIO_REGISTER_MODE_WP).is_ok() {
-                continue;
-            }
-            for at in (low..high).step_by(self.page as usize) {
-                if self.uffd.register(at, self.page, UFFDIO_REGISTER_MODE_WP).is_err() {
-                    self.tell_unmapped(at, at + self.page);
-                }
-            }
         }
     }
 
@@ -107,8 +83,7 @@ impl Engine {
 
     fn end_watch_registration(&mut self, start: u64, end: u64) {
         let _ = self.each_gap(start, end, |engine, low, high| {
-            let _ = engine.uffd.unregister(low, high - low);
-            engine.renew_watches(low, high);
+            engine.end_window_registration(low, high - low);
             Ok(())
         });
     }

@@ -1,5 +1,7 @@
 //! What the process does to its mappings while the device has their pages.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::mm::{Advice, MprotectFlags, MremapFlags};
 
 use super::*;
@@ -240,6 +242,39 @@ fn watched_memory_tells_what_happens_to_it() {
     assert_eq!(log.0, expected);
     assert_eq!(events.take().unwrap(), (vec![], false));
     drop(watch);
+}
+
+/// A touch that brings a window back lets its thread go on while the engine still has things to do with the window. What the
+/// thread unmaps then is told, also if something else is mapped there at once.
+#[test]
+fn watched_memory_tells_what_the_touching_thread_does_next() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let mut events = space.events().unwrap();
+    let memory = Memory::filled(MB2);
+    let range = memory.range();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // So that the engine is sometimes stopped in the midst of it.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
+        }
+        let missed = (0..100).filter(|_| {
+            let watch = space.watch(range).unwrap();
+            space.migrate_to_devmem(&vram, range, &MigrateOptions::new()).unwrap();
+            memory.get(0);
+            memory.map_anew();
+            drop(watch);
+            memory.fill();
+            !events.take().unwrap().0.contains(&Event::Unmapped(range))
+        });
+        let missed = missed.count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(missed, 0);
+    });
 }
 
 #[test]

@@ -149,6 +149,14 @@ impl Memory {
         unsafe { rustix::mm::munmap(range.start() as *mut _, range.len() as usize) }.unwrap();
     }
 
+    /// Maps absent pages over all of it.
+    pub(crate) fn map_anew(&self) {
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::FIXED);
+        // SAFETY: the mapping is the test's own, and touched through atomics only.
+        unsafe { rustix::mm::mmap_anonymous(self.base.cast(), self.len as usize, prot, flags) }.unwrap();
+        self.advise(self.range(), Advice::LinuxNoHugepage).unwrap();
+    }
+
     /// Moves all of it, which the kernel must take for one mapping, to new addresses.
     pub(crate) fn relocate(self) -> Self {
         let to = Self::absent(self.len);

@@ -47,9 +47,10 @@ fn expect_reset(context: &Context) {
 
 /// What has come of a migration in which a copy of the driver's own failed.
 ///
-/// xe resets the unit and repeats the job: late, but nothing is lost. After a memory error of its migration queue it may
-/// instead find its job "stuck" right after the reset and give the device up (7.3.4: `guc_exec_queue_timedout_job`); then
-/// the data that was being copied is gone, and the caller must be told.
+/// xe resets the unit and repeats the job: late, but nothing is lost. After a memory error or a hang of its migration queue it may
+/// instead find its job "stuck" right after the reset and give the device up (7.3.4: `guc_exec_queue_timedout_job`; its timeout is
+/// none any more after `drm_sched_tdr_queue_imm`, and `check_timeout` compares what it read just before and just after the reset);
+/// then the data that was being copied is gone, and the caller must be told.
 ///
 /// A simulated device repeats nothing by itself: what could not be moved stays, and is said to be worth another try.
 fn judge(bench: &Bench, outcome: Result<Outcome, Error>, data: &[u64]) {
@@ -121,8 +122,14 @@ fn engine_hangs_in_a_migration(context: &Context) -> TestResult {
     let data = filled(LEN)?;
     let before = (bench.struck(Trouble::CopyHang), bench.unit_resets());
     bench.order(Trouble::CopyHang, DRIVER_COPIES_IN, 0, simulated_slowness())?;
-    let outcome = bench.to_vram(&mirror, &data)?;
+    let outcome = bench.to_vram(&mirror, &data);
     bench.assert_struck(Trouble::CopyHang, before.0);
+    assert!(bench.gpu.is_simulated() || bench.unit_resets() > before.1, "the driver reset the unit");
+    if !bench.is_alive() {
+        judge(&bench, outcome, &data);
+        return Ok(());
+    }
+    let outcome = outcome?;
     assert!(outcome.is_complete(), "{outcome}");
     assert_eq!(device_bytes(data.range())?, LEN as u64, "{outcome}");
     assert_intact(&data);

@@ -47,7 +47,7 @@ fn without_xnack_or_svm_a_fault_is_a_violation() {
 
 #[test]
 fn a_fault_where_nothing_is_mapped_is_a_violation() {
-    let (bench, raw) = (with_xnack(KfdConfig::new()), Raw::far(4));
+    let (bench, raw) = (with_xnack(KfdConfig::new()), Raw::new(4));
     bench.fault(0, raw.0.start(), true).unwrap();
     raw.unmap(2, 3);
     let hole = raw.part(2, 3);

@@ -1,8 +1,10 @@
 //! Pages really move: where they are, what comes back, and what the log says of it.
 
 use std::os::fd::FromRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::range::SIZE_2M;
 use crate::residency::{self, Place};
 
 const OTHER: u32 = 0x1111;
@@ -300,18 +302,14 @@ fn no_access_unmaps_and_skips_a_prefetch_of_the_same_call() {
 pub(super) struct Raw(pub(super) PageRange);
 
 impl Raw {
+    /// Far from where the kernel puts anything by itself, so that holes stay holes: a worker's stack would fit into one.
     pub(super) fn new(pages: u64) -> Self {
-        // SAFETY: a null hint lets the kernel choose free addresses.
-        let start = unsafe { map(std::ptr::null_mut(), pages * page_size(), rustix::mm::MapFlags::PRIVATE) };
-        Self(PageRange::new(start, pages * page_size()).unwrap())
-    }
-
-    /// Far from where the kernel puts anything by itself, so that holes stay holes.
-    pub(super) fn far(pages: u64) -> Self {
-        const FAR: u64 = 0x1100_0000_0000;
+        static FREE: AtomicU64 = AtomicU64::new(0x1100_0000_0000);
+        let room = (pages * page_size()).next_multiple_of(SIZE_2M) + SIZE_2M;
+        let at = FREE.fetch_add(room, Ordering::Relaxed);
         let flags = rustix::mm::MapFlags::PRIVATE | rustix::mm::MapFlags::FIXED_NOREPLACE;
         // SAFETY: nothing that is mapped is replaced.
-        let start = unsafe { map(FAR as *mut _, pages * page_size(), flags) };
+        let start = unsafe { map(at as *mut _, pages * page_size(), flags) };
         Self(PageRange::new(start, pages * page_size()).unwrap())
     }
 

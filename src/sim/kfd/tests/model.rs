@@ -125,7 +125,7 @@ impl World {
         config.gpus.iter_mut().for_each(|gpu| gpu.hive_id = hive);
         let (pages, bytes) = (vec![None; PAGES as usize], vec![0; PAGES as usize]);
         let mapped = vec![true; PAGES as usize];
-        Self { bench: Bench::with(config), memory: Raw::far(PAGES), pages, bytes, mapped, xnack: false }
+        Self { bench: Bench::with(config), memory: Raw::new(PAGES), pages, bytes, mapped, xnack: false }
     }
 
     fn byte(&self, page: u64) -> *mut u8 {

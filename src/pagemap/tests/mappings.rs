@@ -277,6 +277,37 @@ fn watched_memory_tells_what_the_touching_thread_does_next() {
     });
 }
 
+/// The end of a window brings back the registration of what is watched there, and of nothing else.
+#[test]
+fn a_watch_is_where_its_parts_are_after_one_has_moved() {
+    let Some((space, vram)) = simulated(16 * MB2) else { return };
+    let mut events = space.events().unwrap();
+    let (memory, place) = (Memory::filled(MB2), Memory::filled(MB2));
+    let _watch = space.watch(memory.range()).unwrap();
+    let (part, target) = (memory.part(200, 30), place.part(100, 30));
+    let (to, len) = (target.start(), part.len() as usize);
+    // SAFETY: part of the test's own mapping, not touched at the old place any more; `place` is the test's own too.
+    unsafe { rustix::mm::mremap_fixed(part.start() as *mut _, len, len, MremapFlags::MAYMOVE, to as *mut _) }
+        .unwrap();
+    memory.give_up(part);
+    assert_eq!(events.take().unwrap().0, [Event::Moved { from: part, to }, Event::Unmapped(part)]);
+    for range in [memory.part(0, 200), memory.part(230, 282), place.range()] {
+        space.migrate_to_devmem(&vram, range, &MigrateOptions::new()).unwrap();
+        assert_eq!(device_bytes(&space, range), range.len());
+        space.migrate_to_ram(range).unwrap();
+    }
+    let (watched, others) = (
+        [memory.part(0, 1), memory.part(199, 1), memory.part(230, 1), memory.part(511, 1)],
+        [place.part(0, 1), place.part(99, 1), place.part(130, 1), place.part(511, 1)],
+    );
+    watched.iter().for_each(|&range| memory.unmap(range));
+    others.iter().for_each(|&range| place.unmap(range));
+    let moved = [place.part(100, 1), place.part(129, 1)];
+    moved.iter().for_each(|&range| place.unmap(range));
+    let expected: Vec<Event> = watched.into_iter().chain(moved).map(Event::Unmapped).collect();
+    assert_eq!(events.take().unwrap(), (expected, false));
+}
+
 #[test]
 fn memory_is_not_watched_any_more_after_the_guard() {
     let Some(space) = space() else { return };

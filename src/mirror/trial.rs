@@ -58,6 +58,8 @@ mod tests {
     #[test]
     fn a_page_goes_and_comes_back() {
         let gpu = Gpu::discover_in(&machine()).into_iter().next().unwrap();
+        // Acquires the GPU's address space.
+        let _mirror = gpu.mirror().unwrap();
         let Device::Kfd(kfd) = gpu.device() else { panic!("KFD was asked for") };
         assert_eq!(migrate_a_page(kfd).unwrap(), Trial::Intact);
     }

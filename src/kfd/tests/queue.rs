@@ -73,7 +73,7 @@ fn an_event_for_violations_goes_with_its_object() {
     };
     let created: Vec<(u32, Vec<u8>)> = recorder.take();
     assert!(created.iter().any(|(request, _)| *request == abi::CreateEvent::REQUEST));
-    assert_eq!(destroyed(created), []);
+    assert_eq!(destroyed(created), [0u32; 0]);
     drop(violations);
     let ids = destroyed(recorder.take());
     assert_eq!(ids.len(), 1);

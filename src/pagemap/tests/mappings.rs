@@ -309,6 +309,34 @@ fn a_watch_is_where_its_parts_are_after_one_has_moved() {
 }
 
 #[test]
+fn the_end_of_a_watch_leaves_others_that_overlap_it() {
+    let Some(space) = space() else { return };
+    let memory = Memory::filled(MB2);
+    let mut events = space.events().unwrap();
+    // Whether unmapping a page is told.
+    let mut is_watched = |page: u64| {
+        let range = memory.part(page, 1);
+        memory.unmap(range);
+        let told = events.take().unwrap().0;
+        assert!(told.is_empty() || told == [Event::Unmapped(range)], "{told:?}");
+        !told.is_empty()
+    };
+    let watch = |first: u64, count: u64| space.watch(memory.part(first, count)).unwrap();
+    let (_wide, narrow) = (watch(0, 100), watch(40, 20));
+    drop(narrow);
+    assert_eq!([39, 50, 60].map(&mut is_watched), [true; 3]);
+    let (left, _right) = (watch(100, 60), watch(140, 60));
+    drop(left);
+    assert_eq!([110, 150, 190].map(&mut is_watched), [false, true, true]);
+    let (_left, right) = (watch(200, 60), watch(240, 60));
+    drop(right);
+    assert_eq!([210, 250, 290].map(&mut is_watched), [true, true, false]);
+    let (_one, other) = (watch(300, 10), watch(300, 10));
+    drop(other);
+    assert!(is_watched(305));
+}
+
+#[test]
 fn memory_is_not_watched_any_more_after_the_guard() {
     let Some(space) = space() else { return };
     let memory = Memory::filled(MB2);

@@ -98,6 +98,28 @@ fn a_part_that_moves_away_becomes_a_window_of_its_own() {
 }
 
 #[test]
+fn what_moves_onto_a_window_replaces_it() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let memory = Memory::filled(3 * MB2);
+    space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
+    let pages = MB2 / page_size();
+    let (from, to) = (memory.part(2 * pages, pages), memory.part(0, pages));
+    let len = from.len() as usize;
+    // SAFETY: both are parts of the test's own mapping, of which what was at `to` is not looked at any more.
+    unsafe {
+        rustix::mm::mremap_fixed(from.start() as *mut _, len, len, MremapFlags::MAYMOVE, to.start() as *mut _)
+    }
+    .unwrap();
+    memory.give_up(from);
+    assert_eq!(device_bytes(&space, memory.range()), 2 * MB2);
+    for page in 0..pages {
+        assert_eq!(memory.get(page * page_size()), Memory::pattern(2 * pages + page));
+    }
+    memory.check_pages(pages..2 * pages);
+    assert_eq!(vram.usage().unwrap().used, 0);
+}
+
+#[test]
 fn a_mapping_that_grows_is_ordinary_memory_beyond_the_window() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::filled(64 << 10);

@@ -220,6 +220,9 @@ fn a_driver_without_a_render_node() {
 fn a_driver_of_another_kind() {
     let machine = Machine::linux("7.3.4");
     let node = NamedNode { driver: "vgem", always: None, recorded: machine.recorded.clone() };
-    let machine = machine.render(128, "vgem", "vgem", Opens::As(Arc::new(node)));
+    // A device of the kernel's faux bus, as on Linux 6.17 and newer.
+    let machine = machine.render(128, "vgem", "faux_driver", Opens::As(Arc::new(node)));
     expect("vgem", &machine, &[Verdict::No]);
+    // A device of the platform bus, which no driver is bound to.
+    expect("vgem", &machine.without("/sys/class/drm/renderD128/device/driver"), &[Verdict::No]);
 }

@@ -40,10 +40,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const MIB: u64 = 1 << 20;
 
+const THREADS: usize = 3;
+
 /// Several threads, each with an address space of its own where the driver has such.
 fn prefetcher(context: &Context, mirror: &Arc<Mirror>) -> Result<Prefetcher, drm_pagemap::Error> {
     let helper_spaces = matches!(context.gpu().device(), Device::Xe(_));
-    Prefetcher::builder(mirror.clone()).threads(3).chunk(2 * MIB).helper_spaces(helper_spaces).build()
+    Prefetcher::builder(mirror.clone()).threads(THREADS).chunk(2 * MIB).helper_spaces(helper_spaces).build()
 }
 
 fn the_result_is_the_same(context: &Context) -> TestResult {
@@ -123,12 +125,12 @@ fn is_prefetch_thread(task: &std::fs::DirEntry) -> bool {
     std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("drm-prefetch"))
 }
 
-/// The number that the driver gives to the next VM of the open file: the lowest that is free.
-fn next_vm(context: &Context) -> Result<Option<u32>, drm_pagemap::Error> {
-    match context.gpu().device() {
-        Device::Xe(device) => Ok(Some(Vm::create(device, VmFlags::SVM)?.id())),
-        _ => Ok(None),
-    }
+/// The numbers that the driver gives to the next VMs of the open file, the lowest that are free: one more than a prefetcher has
+/// helper spaces, so that a VM that any of them leaves behind takes one of these.
+fn next_vms(context: &Context) -> Result<Vec<u32>, drm_pagemap::Error> {
+    let Device::Xe(device) = context.gpu().device() else { return Ok(Vec::new()) };
+    let vms = (0..=THREADS).map(|_| Vm::create(device, VmFlags::SVM)).collect::<Result<Vec<_>, _>>()?;
+    Ok(vms.iter().map(Vm::id).collect())
 }
 
 /// How a prefetcher ends while it has work.
@@ -194,14 +196,14 @@ fn cancel_and_drop_leave_nothing(context: &Context) -> TestResult {
     };
     let (files, threads, maps) = holdings()?;
     assert_eq!(threads, 0, "a dropped prefetcher has no threads");
-    let vm = next_vm(context)?;
+    let vms = next_vms(context)?;
     // A mirror keeps what its threads look at pages with, once for each that ever did so at the same time; the C library keeps
     // stacks and arenas. Less than what one moment leaks in all rounds.
     const KEPT: usize = 3;
     const ROUNDS: u64 = 8;
     for (moment, end) in lives(0..ROUNDS) {
         life(context, &mirror, &data, moment, end)?;
-        assert_eq!(next_vm(context)?, vm, "address spaces, {end:?} after {moment} chunks");
+        assert_eq!(next_vms(context)?, vms, "address spaces, {end:?} after {moment} chunks");
         let now = holdings()?;
         assert_eq!(now.1, threads, "threads, {end:?} after {moment} chunks");
         assert!(now.0 <= files + KEPT, "descriptors grew from {files} to {}", now.0);

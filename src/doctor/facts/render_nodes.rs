@@ -3,6 +3,11 @@
 use super::files::{base_name, text};
 use super::pci::PciAddress;
 use crate::doctor::system::System;
+use crate::error::Errno;
+
+/// What sysfs calls the driver of all devices without hardware (`drivers/base/faux.c`); those of older drivers, on the platform
+/// bus, have none in sysfs.
+const FAUX: &str = "faux_driver";
 
 /// A render node that the kernel has, or that `/dev/dri` has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +45,23 @@ pub(super) fn read(system: &dyn System) -> Vec<RenderNode> {
     let node = |minor: u32| {
         let base = format!("{SYSFS}/renderD{minor}");
         let device = system.link(&format!("{base}/device")).ok();
-        let driver = system.link(&format!("{base}/device/driver")).ok();
+        let pci = device.as_deref().and_then(|link| PciAddress::parse(base_name(link)));
+        // A driver of devices without hardware names them after itself.
+        let by_device = || device.as_deref().filter(|_| pci.is_none()).map(|link| base_name(link).to_owned());
+        let driver = match system.link(&format!("{base}/device/driver")) {
+            Ok(link) if base_name(&link) == FAUX => by_device(),
+            Ok(link) => Some(base_name(&link).to_owned()),
+            Err(Errno::ENOENT) => by_device(),
+            Err(_) => None,
+        };
         let numbers = text(system, &format!("{base}/dev")).ok().and_then(|numbers| {
             let (major, minor) = numbers.split_once(':')?;
             Some((major.parse().ok()?, minor.parse().ok()?))
         });
         RenderNode {
             minor,
-            pci: device.and_then(|link| PciAddress::parse(base_name(&link))),
-            driver: driver.map(|link| base_name(&link).to_owned()),
+            pci,
+            driver,
             numbers,
             in_sysfs: in_sysfs.contains(&minor),
             in_dev: in_dev.contains(&minor),

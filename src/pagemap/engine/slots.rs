@@ -264,3 +264,113 @@ impl Drop for Claim {
         let _ = futex::wake(&table.released, futex::Flags::PRIVATE, 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    /// A hang guard.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn line() -> Arc<Line> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Line::new(eventfd(0, flags).expect("a counter can be made")).expect("memory can be made")
+    }
+
+    /// Which slots a client submits; waits for some.
+    fn submitted(slots: Slots) -> u64 {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match slots.take_submitted() {
+                0 => assert!(Instant::now() < end, "a request comes"),
+                bits => return bits,
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reads the doorbell's counter, which makes it 0.
+    fn rung(line: &Line) -> Option<u64> {
+        let mut count = [0; 8];
+        rustix::io::read(&line.doorbell, &mut count).ok().map(|_| u64::from_ne_bytes(count))
+    }
+
+    #[test]
+    fn a_request_and_its_bytes_reach_the_engine_and_the_reply_returns() {
+        let line = line();
+        let slots = line.view();
+        let mut claim = line.claim();
+        claim.payload()[..3].copy_from_slice(b"ask");
+        let client = std::thread::spawn(move || {
+            let reply = claim.call(Request::Unwatch { start: 7, end: 9 });
+            (matches!(reply, Reply::Number(42)), claim.payload()[..3].to_vec())
+        });
+        let bits = submitted(slots);
+        assert_eq!(bits.count_ones(), 1);
+        let slot = bits.trailing_zeros() as usize;
+        assert!(matches!(slots.request(slot), Request::Unwatch { start: 7, end: 9 }));
+        slots.payload(slot, |bytes| {
+            assert_eq!((bytes.len(), &bytes[..3]), (BOUNCE, &b"ask"[..]));
+            bytes[..3].copy_from_slice(b"say");
+        });
+        slots.reply(slot, Reply::Number(42));
+        assert_eq!(client.join().expect("it does not panic"), (true, b"say".to_vec()));
+        assert_eq!(slots.take_submitted(), 0, "each request is noticed once");
+    }
+
+    #[test]
+    fn the_end_of_the_engine_reaches_who_waits_and_who_comes_later() {
+        let line = line();
+        let slots = line.view();
+        let claims = [line.claim(), line.claim()];
+        let clients = claims.map(|claim| {
+            std::thread::spawn(move || {
+                let reply = claim.call_within(Request::Unwatch { start: 0, end: 0 }, PATIENCE);
+                matches!(reply, Some(Reply::Closed))
+            })
+        });
+        let mut bits = 0u64;
+        while bits.count_ones() < 2 {
+            bits |= submitted(slots);
+        }
+        slots.close();
+        for client in clients {
+            assert!(client.join().expect("it does not panic"), "it hears of the end");
+        }
+        let late = line.claim().call_within(Request::Unwatch { start: 0, end: 0 }, PATIENCE);
+        assert!(matches!(late, Some(Reply::Closed)));
+    }
+
+    #[test]
+    fn who_finds_no_free_slot_gets_the_first_that_is_released() {
+        let line = line();
+        let mut claims: Vec<Claim> = (0..SLOTS).map(|_| line.claim()).collect();
+        let indices: std::collections::BTreeSet<usize> = claims.iter().map(|claim| claim.index).collect();
+        assert_eq!(indices.len(), SLOTS, "no slot is given twice");
+        let waiting = {
+            let line = line.clone();
+            std::thread::spawn(move || line.claim().index)
+        };
+        let freed = claims.swap_remove(40).index;
+        assert_eq!(waiting.join().expect("it does not panic"), freed);
+    }
+
+    #[test]
+    fn the_doorbell_rings_once_for_an_engine_that_sleeps_and_not_for_one_that_works() {
+        let line = line();
+        let slots = line.view();
+        let (mut first, mut second) = (line.claim(), line.claim());
+        assert!(slots.fall_asleep(), "nothing was submitted");
+        first.submit(Request::Unwatch { start: 0, end: 0 });
+        assert_eq!(rung(&line), Some(1));
+        second.submit(Request::Unwatch { start: 0, end: 0 });
+        assert_eq!(rung(&line), None, "it is awake already");
+        assert!(!slots.fall_asleep(), "two requests are there");
+        assert_eq!(slots.take_submitted().count_ones(), 2);
+        assert!(slots.fall_asleep());
+        slots.wake_up();
+        first.submit(Request::Unwatch { start: 0, end: 0 });
+        assert_eq!(rung(&line), None, "it did not sleep after all");
+    }
+}

@@ -47,6 +47,11 @@ impl Intervals {
         runs.filter_map(run).collect()
     }
 
+    /// How many bytes of a range are in the set.
+    pub(super) fn bytes_within(&self, pages: PageRange) -> u64 {
+        self.within(pages).iter().map(PageRange::len).sum()
+    }
+
     /// Whether there is no address.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -86,6 +91,8 @@ mod tests {
             }
             let inside = table.within(PageRange::new(5 * page_size(), 20 * page_size()).unwrap());
             let count: u64 = inside.iter().map(PageRange::pages).sum();
+            let bytes = table.bytes_within(PageRange::new(5 * page_size(), 20 * page_size()).unwrap());
+            prop_assert_eq!(bytes, count * page_size());
             prop_assert_eq!(count as usize, model[5..25].iter().flatten().count());
             prop_assert_eq!(table.is_empty(), model.iter().flatten().count() == 0);
         }

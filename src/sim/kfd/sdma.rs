@@ -1,6 +1,7 @@
 //! The copy engine: executes the packets of a ring.
 
 use crate::error::Errno;
+use crate::range::page_size;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::config::GcVersion;
 use crate::sim::kfd::state::State;
@@ -27,7 +28,7 @@ pub(super) struct Engine<'a> {
     pub(super) access: WriteAccess,
 }
 
-/// Bytes that are copied in one go.
+/// Bytes that are filled in one go.
 const CHUNK: usize = 64 << 10;
 
 impl Engine<'_> {
@@ -114,11 +115,14 @@ impl Engine<'_> {
         Ok(met.then_some(6))
     }
 
+    /// Page by page of the target: what faults first is what is touched first.
     fn copy(&mut self, from: u64, to: u64, bytes: u64) -> Result<(), Errno> {
-        let mut buffer = vec![0; CHUNK.min(bytes as usize)];
+        let page = page_size();
+        let mut buffer = vec![0; page.min(bytes) as usize];
         let mut copied = 0;
         while copied < bytes {
-            let part = &mut buffer[..CHUNK.min((bytes - copied) as usize)];
+            let rest_of_page = page - to.wrapping_add(copied) % page;
+            let part = &mut buffer[..rest_of_page.min(bytes - copied) as usize];
             self.state.gpu_read(self.kfd, self.gpu, from + copied, part)?;
             self.state.gpu_write(self.kfd, self.gpu, self.access, to + copied, part)?;
             copied += part.len() as u64;

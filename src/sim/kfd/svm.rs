@@ -11,6 +11,7 @@ use crate::uapi::kfd as abi;
 pub(super) mod attributes;
 mod blocks;
 pub(super) mod carve;
+mod count;
 mod fault;
 mod map;
 pub(super) mod migrate;

@@ -172,3 +172,49 @@ fn present(range: PageRange) -> bool {
     // Bit 63: the page is present.
     read.is_ok_and(|read| read == wanted) && entries.iter().all(|entry| entry >> 63 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+    /// Far from where the kernel puts anything by itself, so that holes stay holes.
+    const AT: u64 = 0x1300_0000_0000;
+
+    /// Pages of the process, gone when dropped.
+    struct Mapped(u64, usize);
+
+    impl Mapped {
+        fn new(first: u64, pages: u64, protection: ProtFlags) -> Self {
+            let (start, bytes) = (AT + first * page_size(), (pages * page_size()) as usize);
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+            // SAFETY: the kernel refuses addresses where something is, so nothing existing is replaced.
+            unsafe { mmap_anonymous(start as *mut _, bytes, protection, flags) }.expect("free addresses");
+            Self(start, bytes)
+        }
+    }
+
+    impl Drop for Mapped {
+        fn drop(&mut self) {
+            // SAFETY: a mapping made above, to which nothing refers.
+            let _ = unsafe { munmap(self.0 as *mut _, self.1) };
+        }
+    }
+
+    #[test]
+    fn what_is_mapped_without_a_hole_is_covered() {
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        let _mapped = [Mapped::new(0, 2, both), Mapped::new(2, 1, ProtFlags::READ), Mapped::new(4, 1, both)];
+        let space = Space::of_process().unwrap();
+        let covers = |pages: std::ops::Range<i64>| {
+            let at = |page: i64| AT.wrapping_add_signed(page * page_size() as i64);
+            Cpu(&space).covers(at(pages.start), at(pages.end)).unwrap()
+        };
+        for whole in [0..1, 0..2, 1..2, 0..3, 1..3, 2..3, 4..5, 3..3] {
+            assert!(covers(whole.clone()), "{whole:?}");
+        }
+        for holed in [0..4, 2..4, 3..4, 3..5, 0..5, 4..6, -1..1] {
+            assert!(!covers(holed.clone()), "{holed:?}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! The two machines: the real one as it is, and a simulated one with the same GPUs and the same kernel.
 
+use std::sync::Arc;
+
 use drm_pagemap::channel::Channel;
 use drm_pagemap::kfd::{GfxVersion, GpuId, Node, Process, Topology, TopologySource, open_device};
 use drm_pagemap::sim::kfd::{GpuConfig, Kernel, Kfd, KfdConfig};
@@ -10,6 +12,10 @@ pub(super) struct Machine {
     pub(super) gpus: Vec<Gpu>,
     /// Unknown attribute counts and missing address spaces are answered, not followed by a crash.
     pub(super) careful: bool,
+    /// The simulated machine, if it is one.
+    pub(super) simulated: Option<Arc<Kfd>>,
+    /// How many bytes a log of events holds.
+    pub(super) log_bytes: usize,
 }
 
 /// One GPU, with two opens of its render node.
@@ -34,7 +40,8 @@ pub(super) fn real() -> Result<Machine, String> {
         Ok(Gpu { id, gfx, render: open()?, second: open()? })
     });
     let kfd = open_device().map_err(|error| error.to_string())?;
-    Ok(Machine { gpus: gpus.collect::<Result<_, String>>()?, careful: kernel().checks_acquired, kfd })
+    let Kernel { checks_acquired: careful, smi_log_bytes: log_bytes, .. } = kernel();
+    Ok(Machine { gpus: gpus.collect::<Result<_, String>>()?, careful, simulated: None, log_bytes, kfd })
 }
 
 fn identity(node: &Node) -> Result<(GpuId, GfxVersion), String> {
@@ -56,14 +63,14 @@ pub(super) fn simulated() -> Result<Machine, String> {
     config.kernel = kernel();
     let ids = config.gpus.iter().map(|gpu| (GpuId::new(gpu.gpu_id).ok_or("a GPU without a number"), gpu.gfx));
     let ids: Vec<_> = ids.collect();
-    let careful = config.kernel.checks_acquired;
+    let (careful, log_bytes) = (config.kernel.checks_acquired, config.kernel.smi_log_bytes);
     let kfd = Kfd::new(config).map_err(failed)?;
     let gpus = ids.into_iter().enumerate().map(|(index, (id, gfx))| {
         let open = || kfd.open_render_node(index).map_err(failed);
         Ok(Gpu { id: id?, gfx, render: open()?, second: open()? })
     });
     let gpus = gpus.collect::<Result<_, String>>()?;
-    Ok(Machine { kfd: kfd.open().map_err(failed)?, gpus, careful })
+    Ok(Machine { simulated: Some(kfd.clone()), kfd: kfd.open().map_err(failed)?, gpus, careful, log_bytes })
 }
 
 fn likeness(index: usize, node: &Node) -> Result<GpuConfig, String> {

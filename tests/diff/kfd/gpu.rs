@@ -11,8 +11,8 @@ use super::words::gpu_of;
 use crate::frame::{BadStep, Step};
 use crate::memory::{Arena, PAGE, address, stamp};
 
-/// A hang guard.
-const LONGEST: Duration = Duration::from_secs(20);
+/// A hang guard, for a guest on a busy machine.
+const LONGEST: Duration = Duration::from_secs(40);
 
 /// Pages that the GPU reads or writes.
 struct Touched {

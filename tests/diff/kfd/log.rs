@@ -12,7 +12,7 @@ use crate::frame::{BadStep, Step};
 use crate::memory::{ARENA, CONTROL, PAGE, address};
 
 /// A hang guard, far above what a restore takes.
-const LONGEST_REST: Duration = Duration::from_secs(20);
+const LONGEST_REST: Duration = Duration::from_secs(40);
 
 /// A migration that was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,27 +33,42 @@ pub(super) struct Log {
     ends: Vec<Announced>,
     other: Vec<String>,
     stopped: bool,
+    /// So many events a log is sure to hold, however long their lines.
+    sure: usize,
+    /// There were more at once: some may be lost, and which ones depends on the lengths of lines.
+    overflowed: bool,
 }
 
+/// The longest line of a log.
+const LONGEST_LINE: usize = 96;
+
 impl Log {
-    pub(super) fn open(process: &Process, gpus: &[Gpu]) -> Result<Self, String> {
+    pub(super) fn open(process: &Process, gpus: &[Gpu], bytes: usize) -> Result<Self, String> {
         let mask = SmiMask::MIGRATIONS | SmiMask::QUEUE_EVICTION | SmiMask::QUEUE_RESTORE;
         let logs = gpus.iter().map(|gpu| process.smi_events(gpu.id, mask)).collect::<Result<_, _>>();
         let logs = logs.map_err(|error| error.to_string())?;
-        Ok(Self { logs, starts: Vec::new(), ends: Vec::new(), other: Vec::new(), stopped: false })
+        Ok(Self {
+            logs,
+            starts: Vec::new(),
+            ends: Vec::new(),
+            other: Vec::new(),
+            stopped: false,
+            sure: bytes / LONGEST_LINE,
+            overflowed: false,
+        })
     }
 
     /// Reads what is there. Whether there was anything.
     fn read(&mut self, gpus: &[Gpu]) -> Result<bool, String> {
         let mut any = false;
         for index in 0..self.logs.len() {
+            let mut count = 0;
             while let Some(event) = self.logs[index].next_event().map_err(|error| error.to_string())? {
-                any = true;
+                count += 1;
                 self.take_in(index, event, gpus);
             }
-            if self.logs[index].may_have_lost_events() {
-                self.other.push("(events may be lost)".to_owned());
-            }
+            any |= count > 0;
+            self.overflowed |= count >= self.sure;
         }
         Ok(any)
     }
@@ -98,6 +113,9 @@ impl Log {
         };
         let (starts, ends) = (show(&mut self.starts), show(&mut self.ends));
         let other = std::mem::take(&mut self.other);
+        if std::mem::take(&mut self.overflowed) {
+            return "more than the log is sure to hold".to_owned();
+        }
         let told = [starts, ends.into_iter().map(|end| format!("end {end}")).collect(), other].concat();
         if told.is_empty() { "nothing".to_owned() } else { told.join("; ") }
     }

@@ -1,7 +1,10 @@
 //! One side: its open files, the arena, the queue, and what was heard of migrations.
 
+use std::sync::Arc;
+
 use drm_pagemap::channel::{Channel, Retry};
 use drm_pagemap::kfd::{Process, SdmaQueue};
+use drm_pagemap::sim::kfd::Kfd;
 use drm_pagemap::uapi::IoctlArg;
 
 use super::device::{Gpu, Machine};
@@ -9,12 +12,16 @@ use super::log::Log;
 use crate::frame::{BadStep, Step, Subject};
 use crate::memory::Arena;
 
+/// Begins the answer of the simulation from where the real driver is expected to do harm.
+pub(super) const HAZARD: &str = "hazard: ";
+
 /// An open machine.
 pub(super) struct Open {
     pub(super) kfd: Channel,
     pub(super) process: Process,
     pub(super) gpus: Vec<Gpu>,
     pub(super) careful: bool,
+    pub(super) simulated: Option<Arc<Kfd>>,
     pub(super) arena: Arena,
     pub(super) log: Log,
     pub(super) queue: Option<(usize, SdmaQueue)>,
@@ -24,11 +31,21 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(machine: Machine) -> Result<Self, String> {
-        let Machine { kfd, gpus, careful } = machine;
+        let Machine { kfd, gpus, careful, simulated, log_bytes } = machine;
         let failed = |error: drm_pagemap::Error| error.to_string();
         let process = kfd.try_clone().and_then(Process::open).map_err(failed)?;
-        let log = Log::open(&process, &gpus)?;
-        Ok(Self { kfd, process, gpus, careful, arena: Arena::new()?, log, queue: None, objects: Vec::new() })
+        let log = Log::open(&process, &gpus, log_bytes)?;
+        Ok(Self {
+            kfd,
+            process,
+            gpus,
+            careful,
+            simulated,
+            arena: Arena::new()?,
+            log,
+            queue: None,
+            objects: Vec::new(),
+        })
     }
 
     /// Makes a call, once more after EINTR and EAGAIN as every client does.
@@ -75,6 +92,9 @@ impl Subject for Open {
         }?;
         // What the driver does by itself after a step belongs to that step.
         self.settle()?;
+        if let Some(hazard) = self.simulated.as_ref().and_then(|kfd| kfd.hazards().pop()) {
+            return Ok(format!("{HAZARD}{hazard}"));
+        }
         Ok(if step.verb == "events" { self.log.take() } else { answer })
     }
 }

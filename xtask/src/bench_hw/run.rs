@@ -2,8 +2,8 @@
 
 use crate::child::Guarded;
 use crate::lab::{
-    Conditions, GuestOptions, Kind, Message, Wanted, Workspace, accelerator, add_program, boot, describe_end,
-    spec, tools,
+    Conditions, End, GuestOptions, Kind, Message, Wanted, Workspace, accelerator, add_program, boot,
+    describe_end, spec, tools,
 };
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -54,8 +54,12 @@ pub(super) fn in_lab(
         Message::Stderr(_, bytes) => eprint!("{}", String::from_utf8_lossy(bytes)),
         _ => {}
     })?;
-    if let Some(end) = report.programs.iter().find_map(describe_end) {
-        bail!("the benchmark {end}");
+    match report.programs.first() {
+        Some(End::Exited(0)) => {}
+        Some(End::Exited(code)) => bail!("the benchmark ended with exit code {code}"),
+        end => {
+            bail!("the benchmark {}", end.and_then(describe_end).unwrap_or_else(|| "was not started".into()))
+        }
     }
     if !report.is_sound() {
         bail!("the guest or its kernel was in trouble; logs in {}", report.logs.display());

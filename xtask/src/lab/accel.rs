@@ -70,6 +70,7 @@ fn works(tools: &Tools, kernel: &Kernel) -> Result<bool> {
         memory_mib: None,
         append: Vec::new(),
         parameters: Vec::new(),
+        extra_modules: Vec::new(),
         boot_wait: TRIAL,
         expected: Vec::new(),
     };

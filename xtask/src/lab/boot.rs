@@ -49,6 +49,8 @@ pub(crate) struct Spec {
     pub(crate) append: Vec<String>,
     /// Parameters added for a driver's module.
     pub(crate) parameters: Vec<String>,
+    /// Modules that are loaded after the drivers.
+    pub(crate) extra_modules: Vec<String>,
     /// For the kernel to reach the first process, and again for the drivers to bind.
     pub(crate) boot_wait: Duration,
     /// Kernel log lines with these texts are no complaints.
@@ -129,8 +131,9 @@ pub(crate) fn run_once(tools: &Tools, spec: &Spec, sink: &mut dyn FnMut(&Message
 }
 
 fn write_image(tools: &Tools, spec: &Spec, folder: &Path) -> Result<PathBuf> {
-    let drivers: Vec<&str> = spec.gpus.iter().map(|gpus| gpus.vendor.module()).collect();
-    let modules = ModuleSet::load(&tools.cache, &spec.kernel, &drivers)?;
+    let drivers = spec.gpus.iter().map(|gpus| gpus.vendor.module());
+    let wanted: Vec<&str> = drivers.chain(spec.extra_modules.iter().map(String::as_str)).collect();
+    let modules = ModuleSet::load(&tools.cache, &spec.kernel, &wanted)?;
     let job = job(spec, &modules.names);
     let mut files = spec.files.clone();
     if let Some(config) = &spec.kernel.config {
@@ -197,14 +200,16 @@ mod tests {
             memory_mib: None,
             append: Vec::new(),
             parameters: vec!["extra=1".into()],
+            extra_modules: vec!["vgem".into()],
             boot_wait: Duration::from_secs(60),
             expected: Vec::new(),
         };
-        let job = job(&spec, &["drm", "xe", "amdgpu"].map(str::to_owned));
+        let job = job(&spec, &["drm", "xe", "amdgpu", "vgem"].map(str::to_owned));
         let parameters: Vec<&str> = job.modules.iter().map(|module| module.parameters.as_str()).collect();
         assert_eq!(parameters[0], "");
         assert!(parameters[1].contains("probe_display=0") && parameters[1].ends_with("extra=1"));
         assert!(parameters[2].contains("fw_load_type=0"));
+        assert_eq!(parameters[3], "");
         assert_eq!(
             (job.modules[1].file.as_str(), job.render_nodes, job.render_wait_ms),
             ("xe.ko", 3, 30_000)

@@ -31,6 +31,7 @@ Guest:
                         virtual machine (default: max or host, EPYC for several GPUs; 2; by driver)
   --append WORDS        added to the kernel's command line; may be repeated
   --parameter P=V       added for the GPU driver's module; may be repeated
+  --module NAME         load this module of the kernel's too, after the GPU drivers; may be repeated
   --expect TEXT         kernel log lines with this text are no complaints; may be repeated
   --boot-timeout S      to reach the first process, and again to bind the GPUs (default: 120)
   --cache DIR           the lab's folder (default: lab in $DRM_PAGEMAP_CACHE, or in drm-pagemap in the user's cache)
@@ -56,6 +57,8 @@ pub(crate) struct GuestOptions {
     pub(crate) memory_mib: Option<u32>,
     pub(crate) append: Vec<String>,
     pub(crate) parameters: Vec<String>,
+    /// Modules of the kernel that are loaded beside the GPU drivers.
+    pub(crate) extra_modules: Vec<String>,
     pub(crate) expected: Vec<String>,
     pub(crate) boot_wait: Duration,
     pub(crate) qemu: Option<PathBuf>,
@@ -79,6 +82,7 @@ impl Default for GuestOptions {
             memory_mib: None,
             append: Vec::new(),
             parameters: Vec::new(),
+            extra_modules: Vec::new(),
             expected: Vec::new(),
             boot_wait: Duration::from_secs(120),
             qemu: None,
@@ -110,6 +114,7 @@ impl GuestOptions {
             "memory" => self.memory_mib = Some(parser.value()?.parse()?),
             "append" => self.append.push(text(parser)?),
             "parameter" => self.parameters.push(text(parser)?),
+            "module" => self.extra_modules.push(non_empty("--module", text(parser)?)?),
             "expect" => self.expected.push(non_empty("--expect", text(parser)?)?),
             "boot-timeout" => self.boot_wait = seconds(parser)?,
             "qemu" => self.qemu = Some(path(parser)?),
@@ -214,7 +219,7 @@ pub(crate) fn seconds(parser: &mut Parser) -> Result<Duration> {
 
 fn non_empty(option: &str, text: String) -> Result<String> {
     if text.is_empty() {
-        bail!("{option} with an empty text would let everything through");
+        bail!("{option} wants a text that is not empty");
     }
     Ok(text)
 }
@@ -246,6 +251,7 @@ mod tests {
         let options =
             parse(&["--gpus", "2", "--gpu=all", "--profile", "media=on", "--append", "a", "--append", "b"])
                 .unwrap();
+        assert_eq!(parse(&["--module", "vgem", "--module", "loop"]).unwrap().extra_modules, ["vgem", "loop"]);
         assert_eq!(options.gpus().len(), 2);
         assert!(options.gpus().iter().all(|gpus| gpus.count == 2 && gpus.profile == "media=on"));
         assert_eq!(options.append, ["a", "b"]);
@@ -259,9 +265,14 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        for words in
-            [&["--gpus", "x"][..], &["--accel", "x"], &["--boot-timeout", "0"], &["--expect", ""], &["--gpu"]]
-        {
+        for words in [
+            &["--gpus", "x"][..],
+            &["--accel", "x"],
+            &["--boot-timeout", "0"],
+            &["--expect", ""],
+            &["--module", ""],
+            &["--gpu"],
+        ] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

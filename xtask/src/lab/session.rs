@@ -45,6 +45,7 @@ pub(crate) fn spec(options: &GuestOptions, kernel: Kernel, accel: Accel, gpus: V
         memory_mib: options.memory_mib,
         append: options.append.clone(),
         parameters: options.parameters.clone(),
+        extra_modules: options.extra_modules.clone(),
         boot_wait: options.boot_wait,
         expected: options.expected.clone(),
     }

@@ -4,7 +4,7 @@ use crate::error::Errno;
 use crate::range::{PageRange, SIZE_2M};
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::svm::attributes::{Attribute, all_satisfied};
-use crate::sim::kfd::svm::range::{Range, Ranges};
+use crate::sim::kfd::svm::range::{Half, Range, Ranges};
 
 /// What new ranges are like.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +46,14 @@ pub(in crate::sim::kfd) fn carve(
         let Some(inner) = whole.intersection(pages) else { continue };
         if !(all_satisfied(attributes, range) && range.mapping_done) {
             if inner.start() > whole.start() {
-                ranges.split(start, inner.start());
+                ranges.split(start, inner.start(), Half::Below);
                 remap_if_huge(&mut carved, whole, inner.start(), whole.start());
             }
             if inner.end() < whole.end() {
-                ranges.split(inner.start(), inner.end());
-                remap_if_huge(&mut carved, whole, inner.end(), inner.end());
+                ranges.split(inner.start(), inner.end(), Half::Above);
+                // By now the range begins with the inner piece: a huge page further down does not count.
+                let rest = PageRange::new(inner.start(), whole.end() - inner.start()).unwrap_or(whole);
+                remap_if_huge(&mut carved, rest, inner.end(), inner.end());
             }
             carved.update.push(inner.start());
         }
@@ -158,6 +160,11 @@ mod tests {
         assert_eq!(remapped(pages(700, 1536)), [512], "below");
         assert_eq!(remapped(pages(700, 1100)), [512, 1100]);
         assert_eq!(remapped(pages(1024, 1536)), [0u64; 0], "not between huge pages");
+        assert_eq!(
+            remapped(pages(700, 1600)),
+            [512],
+            "above the inner piece begins no huge page that is cut"
+        );
         assert_eq!(
             remapped(pages(1536, 1600)),
             [0u64; 0],

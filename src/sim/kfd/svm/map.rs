@@ -95,10 +95,10 @@ impl State {
 
     fn map_piece(&mut self, kfd: &Shared, start: u64, piece: Piece, gpus: Gpus) -> Result<(), Errno> {
         kfd.faults.before_mapping()?;
-        let populated = kfd.memory.populate(piece.range, piece.writable);
-        self.look_around(kfd, piece.range);
-        populated?;
+        self.populate(kfd, start, piece.range, piece.writable)?;
+        let there = self.resident.within(piece.range);
         let Some(range) = self.ranges.get_mut(start) else { return Ok(()) };
+        range.in_vram.note_mapping(gpus, piece.range, &there);
         range.mapped = range.mapped.or(gpus);
         let writable = piece.writable && range.flags & abi::KFD_IOCTL_SVM_FLAG_GPU_RO == 0;
         for gpu in gpus.iter() {

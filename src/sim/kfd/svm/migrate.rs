@@ -3,6 +3,7 @@
 use crate::error::Errno;
 use crate::range::{PageRange, SIZE_2M, page_size};
 use crate::sim::kfd::Shared;
+use crate::sim::kfd::intervals::Intervals;
 use crate::sim::kfd::memory::{Kind, Piece};
 use crate::sim::kfd::smi::Line;
 use crate::sim::kfd::state::State;
@@ -92,40 +93,42 @@ impl State {
         self.with_range(start, |range| range.vram = Some(vram));
         self.vram.touch(vram);
         let target = self.devices[gpu].gpu_id;
-        let mut moved = 0;
+        let before = self.resident.bytes_within(whole);
         let mut result = Ok(());
         for piece in kfd.memory.pieces(part)? {
             self.announce(kfd, start, piece.range, (SYSTEM, target), trigger, gpu);
             let migrated = self.migrate_piece(kfd, piece, gpu, block);
             self.announce_end(kfd, piece.range, (SYSTEM, target), trigger, gpu, migrated.err());
-            match migrated {
-                Ok(bytes) => moved += bytes,
-                Err(errno) => {
-                    result = Err(errno);
-                    break;
-                }
+            result = migrated;
+            if result.is_err() {
+                break;
             }
         }
+        // What is there already does not move.
+        let moved = self.resident.bytes_within(whole).saturating_sub(before);
         if moved > 0 {
-            self.with_range(start, |range| range.actual = target);
+            self.with_range(start, |range| {
+                range.actual = target;
+                range.in_vram.add(moved / page_size());
+            });
         } else if self.ranges.get(start).is_some_and(|range| range.actual == SYSTEM) {
             self.drop_vram_of(start);
         }
         result
     }
 
-    fn migrate_piece(&mut self, kfd: &Shared, piece: Piece, gpu: usize, block: u64) -> Result<u64, Errno> {
+    fn migrate_piece(&mut self, kfd: &Shared, piece: Piece, gpu: usize, block: u64) -> Result<(), Errno> {
         if matches!(piece.kind, Kind::HugeTlb | Kind::Special) {
             return Err(Errno::EINVAL);
         }
         self.note_change(kfd, piece.range, abi::KFD_SVM_UNMAP_TRIGGER_MMU_NOTIFY_MIGRATE);
         if piece.kind != Kind::Anonymous {
             // Pages of files stay, and what is not there is not made.
-            return Ok(0);
+            return Ok(());
         }
         let moved = kfd.memory.to_vram(self.devices[gpu].config.device, piece.range, block);
         self.look_at(kfd, piece.range);
-        moved
+        moved.map(drop)
     }
 
     /// Moves a part of a range back to system memory. Nothing to do for one that is not in VRAM.
@@ -137,13 +140,13 @@ impl State {
         trigger: Trigger,
     ) -> Result<(), Errno> {
         let Some(range) = self.ranges.get(start) else { return Ok(()) };
-        let (from, whole) = (range.actual, range.pages);
+        let from = range.actual;
         if from == SYSTEM {
             return Ok(());
         }
         let gpu = self.index(from).unwrap_or(0);
         let pieces = kfd.memory.pieces(part)?;
-        let mut covered = part.start();
+        let (mut covered, mut moved) = (part.start(), 0);
         for piece in pieces {
             if piece.range.start() != covered {
                 return Err(Errno::EFAULT);
@@ -154,14 +157,14 @@ impl State {
             let there = self.resident.within(piece.range);
             let migrated = kfd.memory.to_system(piece.range);
             Self::keep_present(kfd, &there);
-            self.look_at(kfd, piece.range);
+            moved += self.look_at_what_left(kfd, piece.range);
             self.announce_end(kfd, piece.range, (from, SYSTEM), trigger, gpu, migrated.err());
             migrated?;
         }
         if covered != part.end() {
             return Err(Errno::EFAULT);
         }
-        self.leave_vram_if_empty(start, whole);
+        self.count_out(start, moved);
         Ok(())
     }
 
@@ -173,30 +176,58 @@ impl State {
         }
     }
 
-    /// A range without a page in VRAM is in system memory.
-    pub(in crate::sim::kfd) fn leave_vram_if_empty(&mut self, start: u64, whole: PageRange) {
-        if self.resident.within(whole).is_empty() {
-            self.with_range(start, |range| range.actual = SYSTEM);
+    /// Bytes of a range left VRAM. When none is left by the driver's count, the range is in system memory.
+    pub(in crate::sim::kfd) fn count_out(&mut self, start: u64, bytes: u64) {
+        let mut none_left = false;
+        self.with_range(start, |range| {
+            range.in_vram.take(bytes / page_size());
+            none_left = range.in_vram.is_none() && range.vram.is_some();
+            if none_left {
+                range.actual = SYSTEM;
+            }
+        });
+        if none_left {
             self.drop_vram_of(start);
         }
     }
 
-    /// Takes note of what populating has done to VRAM nearby: a page that is absent between others that are in VRAM can be had only
-    /// by taking those back, unlike in the kernel.
-    pub(in crate::sim::kfd) fn look_around(&mut self, kfd: &Shared, pages: PageRange) {
-        let touches = kfd.memory.touches();
-        if self.resident.is_empty() || touches == self.touches {
-            return;
+    /// Makes pages of a range present, and takes note of what that has done to VRAM nearby: a page that is absent between others
+    /// that are in VRAM can be had only by taking those back, unlike in the kernel.
+    pub(in crate::sim::kfd) fn populate(
+        &mut self,
+        kfd: &Shared,
+        start: u64,
+        piece: PageRange,
+        write: bool,
+    ) -> Result<(), Errno> {
+        // What the CPU touched until now is told of as such.
+        if kfd.memory.touches() != self.touches {
+            self.catch_up(kfd);
         }
-        let Some(nearby) = pages.align_outward(SIZE_2M) else { return };
-        for start in self.ranges.starts_within(nearby) {
-            let Some(range) = self.ranges.get(start).filter(|range| range.actual != SYSTEM) else { continue };
-            let whole = range.pages;
-            if let Some(part) = whole.intersection(nearby) {
-                self.look_at(kfd, part);
-                self.leave_vram_if_empty(start, whole);
+        let mut elsewhere = Intervals::default();
+        elsewhere.add(piece, true);
+        for run in self.resident.within(piece) {
+            elsewhere.remove(run);
+        }
+        let populated = kfd.memory.populate(piece, write);
+        for run in elsewhere.within(piece) {
+            let Some(range) = self.ranges.get(start) else { break };
+            // Blocks that were in VRAM as a whole stayed there, or the CPU touched them, which is noted later.
+            let unit = range.unit().min(SIZE_2M);
+            let nearby = run.align_outward(unit).and_then(|blocks| blocks.intersection(range.pages));
+            if let Some(nearby) = nearby.filter(|nearby| self.resident.bytes_within(*nearby) > 0) {
+                let left = self.look_at_what_left(kfd, nearby);
+                self.count_out(start, left);
             }
         }
+        populated
+    }
+
+    /// Takes note of what is in VRAM, where some of it may have left. How many bytes did.
+    pub(in crate::sim::kfd) fn look_at_what_left(&mut self, kfd: &Shared, pages: PageRange) -> u64 {
+        let before = self.resident.bytes_within(pages);
+        self.look_at(kfd, pages);
+        before.saturating_sub(self.resident.bytes_within(pages))
     }
 
     /// Takes note of what is in VRAM.
@@ -233,6 +264,10 @@ impl State {
             if let Some(pages) = self.ranges.get(start).map(|range| range.pages) {
                 self.migrate_to_system(kfd, start, pages, Trigger::Eviction)?;
             }
+            self.with_range(start, |range| {
+                range.actual = SYSTEM;
+                range.in_vram.clear();
+            });
             self.drop_vram_of(start);
         }
         self.vram.free(victim);

@@ -6,7 +6,7 @@ use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::memory::Change;
 use crate::sim::kfd::state::State;
 use crate::sim::kfd::svm::migrate::Trigger;
-use crate::sim::kfd::svm::range::SYSTEM;
+use crate::sim::kfd::svm::range::{Half, SYSTEM};
 use crate::uapi::kfd as abi;
 
 impl State {
@@ -29,10 +29,7 @@ impl State {
                 Change::Anything => self.expect_anything(kfd),
             }
         }
-        let touches = kfd.memory.touches();
-        if std::mem::replace(&mut self.touches, touches) != touches {
-            self.note_touches(kfd);
-        }
+        self.note_touches(kfd);
     }
 
     /// Takes note of what a change left in VRAM.
@@ -58,8 +55,8 @@ impl State {
             if !range.mapped.is_empty() {
                 self.unmap(kfd, start, gone, Gpus::NONE, abi::KFD_SVM_UNMAP_TRIGGER_UNMAP_FROM_CPU);
             }
-            self.ranges.split(start, gone.start());
-            self.ranges.split(gone.start(), gone.end());
+            self.ranges.split(start, gone.start(), Half::Above);
+            self.ranges.split(gone.start(), gone.end(), Half::Below);
             self.ranges.remove(gone.start());
             self.unregister(gone.len());
             if let Some(vram) = vram {
@@ -89,42 +86,55 @@ impl State {
     }
 
     /// Pages that were in VRAM and are no longer: the CPU touched them, and each touch brought the block around it back.
+    ///
+    /// All ranges are compared with one look at what is left. Looking at them one after the other would take touches that happen
+    /// meanwhile for earlier than those in ranges that were looked at before.
     fn note_touches(&mut self, kfd: &Shared) {
-        let in_vram: Vec<u64> = self
-            .ranges
-            .iter()
-            .filter(|range| range.actual != SYSTEM)
-            .map(|range| range.pages.start())
-            .collect();
-        for start in in_vram {
-            let Some(range) = self.ranges.get(start) else { continue };
-            let (pages, from) = (range.pages, range.actual);
-            let mut left = crate::sim::kfd::intervals::Intervals::default();
-            for run in self.resident.within(pages) {
-                left.add(run, true);
-            }
-            for run in kfd.memory.in_vram(pages) {
-                left.remove(run);
-            }
-            Self::keep_present(kfd, &left.within(pages));
-            let mut done = pages.start();
-            for run in left.within(pages) {
-                let mut at = run.start().max(done);
-                while at < run.end() {
-                    let Some(range) = self.ranges.get(start) else { break };
-                    let block = range.block(at);
-                    self.note_touch(kfd, start, block, from);
-                    at = block.end();
-                }
-                done = at.max(done);
-            }
-            self.leave_vram_if_empty(start, pages);
+        let touches = kfd.memory.touches();
+        if std::mem::replace(&mut self.touches, touches) == touches {
+            return;
         }
+        let all: Vec<PageRange> = self.ranges.iter().map(|range| range.pages).collect();
+        let (Some(first), Some(last)) = (all.first(), all.last()) else { return };
+        let mut gone = self.resident.clone();
+        for run in kfd.memory.in_vram(first.hull(*last)) {
+            gone.remove(run);
+        }
+        for pages in all {
+            let left = gone.within(pages);
+            Self::keep_present(kfd, &left);
+            let mut done = pages.start();
+            for run in left {
+                done = self.note_touched_run(kfd, pages.start(), run, done);
+            }
+        }
+    }
+
+    /// Pages in a row of one range were touched, some of them by touches that are noted up to `done` already. Up to where they are
+    /// now.
+    fn note_touched_run(&mut self, kfd: &Shared, start: u64, run: PageRange, done: u64) -> u64 {
+        let mut at = run.start().max(done);
+        while at < run.end() {
+            let Some(range) = self.ranges.get(start) else { break };
+            let (block, from) = (range.block(at), range.actual);
+            if from == SYSTEM {
+                kfd.hazard(format!(
+                    "a touch of {run} never ends: the driver takes {} for one without pages in VRAM",
+                    range.pages
+                ));
+                self.look_at(kfd, block);
+            } else {
+                self.note_touch(kfd, start, block, from);
+            }
+            at = block.end();
+        }
+        at.max(done)
     }
 
     /// The CPU brought a block back, mapping by mapping. Only so much of it as was in VRAM moved; the events tell of all.
     fn note_touch(&mut self, kfd: &Shared, start: u64, block: PageRange, from: u32) {
         let gpu = self.index(from).unwrap_or(0);
+        let mut moved = 0;
         for piece in kfd.memory.pieces(block).unwrap_or_default() {
             let pages = piece.range;
             self.announce(kfd, start, pages, (from, SYSTEM), Trigger::CpuFault, gpu);
@@ -133,8 +143,9 @@ impl State {
             let there = self.resident.within(pages);
             let result = kfd.memory.to_system(pages);
             Self::keep_present(kfd, &there);
-            self.look_at(kfd, pages);
+            moved += self.look_at_what_left(kfd, pages);
             self.announce_end(kfd, pages, (from, SYSTEM), Trigger::CpuFault, gpu, result.err());
         }
+        self.count_out(start, moved);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::range::PageRange;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::memory::Watch;
+use crate::sim::kfd::svm::count::InVram;
 use crate::sim::kfd::vram::VramId;
 use crate::uapi::kfd as abi;
 
@@ -26,6 +27,8 @@ pub(in crate::sim::kfd) struct Range {
     /// 0, or the GPU in whose VRAM some pages may be.
     pub(in crate::sim::kfd) actual: u32,
     pub(in crate::sim::kfd) vram: Option<VramId>,
+    /// How many pages the driver believes to be there.
+    pub(in crate::sim::kfd) in_vram: InVram,
     pub(in crate::sim::kfd) flags: u32,
     pub(in crate::sim::kfd) granularity: u8,
     pub(in crate::sim::kfd) access: Gpus,
@@ -50,6 +53,7 @@ impl Range {
             prefetch: UNDEFINED,
             actual: SYSTEM,
             vram: None,
+            in_vram: InVram::default(),
             flags: DEFAULT_FLAGS,
             granularity,
             access,
@@ -81,6 +85,13 @@ impl Range {
         let start = start.max(self.pages.start());
         PageRange::new(start, end.saturating_sub(start)).unwrap_or(self.pages)
     }
+}
+
+/// Which half of a range that is cut is a new range to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sim::kfd) enum Half {
+    Below,
+    Above,
 }
 
 /// Every registered range, by its first address.
@@ -155,14 +166,21 @@ impl Ranges {
         gaps
     }
 
-    /// Cuts the range that starts at `start` so that one range ends at `at`; both halves keep everything else.
-    pub(in crate::sim::kfd) fn split(&mut self, start: u64, at: u64) {
+    /// Cuts the range that starts at `start` so that one range ends at `at`; both halves keep everything else. To the driver one of
+    /// them is the old range, and the other a new one.
+    pub(in crate::sim::kfd) fn split(&mut self, start: u64, at: u64, new: Half) {
         let Some(range) = self.0.get_mut(&start) else { return };
         let Ok((below, above)) = range.pages.split_at(at) else { return };
         if below.is_empty() || above.is_empty() {
             return;
         }
-        let upper = Range { pages: above, ..range.clone() };
+        let mut upper = Range { pages: above, ..range.clone() };
+        let moved = range.actual != SYSTEM;
+        let (whole, kept, created) = match new {
+            Half::Above => (range.pages, &mut range.in_vram, &mut upper.in_vram),
+            Half::Below => (range.pages, &mut upper.in_vram, &mut range.in_vram),
+        };
+        *created = kept.split_off(whole, if new == Half::Above { above } else { below }, moved);
         range.pages = below;
         self.0.insert(at, upper);
     }
@@ -211,8 +229,8 @@ mod tests {
     fn a_split_keeps_everything_but_the_pages() {
         let mut ranges = ranges(&[(2, 9)]);
         ranges.get_mut(2 * page_size()).unwrap().granularity = 3;
-        ranges.split(2 * page_size(), 5 * page_size());
-        ranges.split(2 * page_size(), 2 * page_size());
+        ranges.split(2 * page_size(), 5 * page_size(), Half::Above);
+        ranges.split(2 * page_size(), 2 * page_size(), Half::Above);
         let all: Vec<_> = ranges.iter().map(|range| (range.pages, range.granularity)).collect();
         assert_eq!(all, [(pages(2, 5), 3), (pages(5, 9), 3)]);
     }

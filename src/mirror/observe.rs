@@ -15,6 +15,11 @@ use super::space::{Space, Target};
 /// each attempt costs the driver an eviction search.
 const FRUITLESS_BLOCKS: u32 = 8;
 
+/// Passes over what is missing, and up to how much of it, as long as each changes what that is: where the memory of earlier
+/// evictions is still being released, a block that comes in can push out another one of the same range (seen with xe 6.18).
+const PASSES: u32 = 4;
+const FEW: u64 = 8 * SIZE_2M;
+
 /// Buffers for observed prefetches, kept between calls so that repeated ones allocate nothing.
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -22,6 +27,7 @@ pub(super) struct Scratch {
     before: Residency,
     after: Residency,
     missing: Vec<PageRange>,
+    missing_before: Vec<PageRange>,
     vmas: VmaMap,
 }
 
@@ -39,6 +45,7 @@ impl Scratch {
             before: Residency::new(),
             after: Residency::new(),
             missing: Vec::new(),
+            missing_before: Vec::new(),
             vmas: VmaMap::new(),
         })
     }
@@ -63,12 +70,19 @@ impl Scratch {
         }
         let mut tally = self.look(range, target)?;
         if !self.missing.is_empty() {
-            let tried = if target.is_vram() {
-                self.prefetch_leftovers(space, target)?
-            } else {
-                self.touch_leftovers()
-            };
-            if tried {
+            if target.is_vram() {
+                for _ in 0..PASSES {
+                    self.missing_before.clone_from(&self.missing);
+                    if !self.prefetch_leftovers(space, target)? {
+                        break;
+                    }
+                    tally = self.look(range, target)?;
+                    let bytes: u64 = self.missing.iter().map(|range| range.len()).sum();
+                    if bytes == 0 || bytes > FEW || self.missing == self.missing_before {
+                        break;
+                    }
+                }
+            } else if self.touch_leftovers() {
                 tally = self.look(range, target)?;
             }
         }
@@ -78,7 +92,8 @@ impl Scratch {
             return Ok(Outcome::observed(tally.moved, tally.already, Vec::new()));
         }
         self.vmas.read(range)?;
-        let obstacles = Obstacles::of(space, target, &self.missing, tally.moved + tally.already);
+        let movable = self.movable_missing();
+        let obstacles = Obstacles::of(space, target, &self.missing, movable, tally.moved + tally.already);
         let mut refusals = Vec::new();
         for &missing in &self.missing {
             classify(missing, &self.vmas, &self.after, target, obstacles, |refusal| {
@@ -103,6 +118,15 @@ impl Scratch {
             }
         }
         Ok(())
+    }
+
+    /// Bytes that are missing although their mappings are of a kind that moves. Uses the mappings that were read last.
+    fn movable_missing(&self) -> u64 {
+        let parts = self.missing.iter().flat_map(|&missing| {
+            let movable = self.vmas.within(missing).filter(|vma| vma.is_movable());
+            movable.filter_map(move |vma| vma.range().intersection(missing))
+        });
+        parts.map(|part| part.len()).sum()
     }
 
     /// Tries the missing parts of movable memory again in blocks of 2 MiB. Says whether any call was made.

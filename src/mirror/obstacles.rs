@@ -14,7 +14,7 @@ const ASKED: usize = 16;
 /// Used to explain, never to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Obstacles {
-    /// No block of 2 MiB is to be had any more.
+    /// No block of 2 MiB is to be had any more, or less than what is missing.
     pub(super) vram_full: bool,
     /// Bytes of the smallest block that the driver migrates.
     pub(super) smallest_block: u64,
@@ -23,8 +23,9 @@ pub(super) struct Obstacles {
 }
 
 impl Obstacles {
-    /// For pages that are missing in the target, of a range of which `there` bytes are not.
-    pub(super) fn of(space: &Space, target: Target, missing: &[PageRange], there: u64) -> Self {
+    /// For pages that are missing in the target, `movable` bytes of them of a kind that moves, of a range of which `there` bytes
+    /// are not missing.
+    pub(super) fn of(space: &Space, target: Target, missing: &[PageRange], movable: u64, there: u64) -> Self {
         let none = Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false };
         match space {
             _ if !target.is_vram() => none,
@@ -33,7 +34,7 @@ impl Obstacles {
             Space::Xe { vm, .. } => {
                 let region = region(vm, target.region());
                 region.map_or(none, |region| Self {
-                    vram_full: region.total.saturating_sub(region.used.max(there)) < SIZE_2M,
+                    vram_full: is_short(region.total.saturating_sub(region.used.max(there)), movable),
                     smallest_block: block(region.min_page_size),
                     ..none
                 })
@@ -44,6 +45,12 @@ impl Obstacles {
             }
         }
     }
+}
+
+/// Whether the lack of VRAM explains what is missing. The driver evicts whole allocations, so the last one that it made room for can
+/// leave a block free although the rest would never fit.
+fn is_short(free: u64, missing: u64) -> bool {
+    free < SIZE_2M || free < missing
 }
 
 fn region(vm: &xe::Vm, instance: u16) -> Option<xe::MemoryRegion> {
@@ -98,6 +105,14 @@ fn has_unlinked_gpu(gpu: &KfdGpu, range: PageRange) -> bool {
 mod tests {
     use super::*;
     use crate::range::SIZE_64K;
+
+    #[test]
+    fn vram_is_short_when_what_is_missing_would_not_fit() {
+        assert!(is_short(0, 1));
+        assert!(is_short(SIZE_2M - 1, page_size()), "no block is left");
+        assert!(is_short(2 * SIZE_2M, 134 << 20), "a last block free, and far more wanted");
+        assert!(!is_short(2 * SIZE_2M, 2 * SIZE_2M), "it would fit: something else keeps it");
+    }
 
     #[test]
     fn a_block_is_a_power_of_two_of_at_least_a_page() {

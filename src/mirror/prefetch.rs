@@ -18,17 +18,24 @@ const PREFETCH: &str = "Mirror::prefetch";
 #[derive(Clone, Debug)]
 #[must_use = "nothing moves until `run`"]
 pub struct Prefetch<'m> {
-    mirror: &'m Mirror,
-    range: PageRange,
+    plan: Plan<'m>,
     to: Goal,
     fallback: Fallback,
+}
+
+/// A prefetch but for its target: small, and never borrowed where nothing is looked at, so that it stays in registers.
+#[derive(Clone, Copy, Debug)]
+struct Plan<'m> {
+    mirror: &'m Mirror,
+    range: PageRange,
     observe: Observe,
 }
 
 impl<'m> Prefetch<'m> {
     #[inline]
     pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
-        Self { mirror, range, to: Goal::Unsaid, fallback: Fallback::default(), observe: Observe::default() }
+        let plan = Plan { mirror, range, observe: Observe::default() };
+        Self { plan, to: Goal::Unsaid, fallback: Fallback::default() }
     }
 
     /// Where to. There is no default.
@@ -36,9 +43,9 @@ impl<'m> Prefetch<'m> {
     /// On xe the place may be the memory of another xe GPU (since kernel 7.0), if a fast link connects the two: the driver is
     /// advised to prefer it, asked to prefetch to where it is advised, and then advised as before. What page belongs to which
     /// GPU the kernel does not tell: pages that were in VRAM before count as already there, whose ever it was.
-    #[inline]
+    #[inline(always)]
     pub fn to(mut self, location: impl Borrow<Location>) -> Self {
-        self.to = Space::goal(&self.mirror.device, location.borrow());
+        self.to = Space::goal(&self.plan.mirror.device, location.borrow());
         self
     }
 
@@ -75,7 +82,7 @@ impl<'m> Prefetch<'m> {
     /// How closely to look at the result; the default is [`Observe::Cheaply`].
     #[inline]
     pub fn observe(mut self, observe: Observe) -> Self {
-        self.observe = observe;
+        self.plan.observe = observe;
         self
     }
 
@@ -108,25 +115,27 @@ impl<'m> Prefetch<'m> {
     ///   observed prefetch into VRAM because the pages kept changing, that is no error: it is in [`Outcome::refusals`].
     #[inline]
     pub fn run(self) -> Result<Outcome> {
-        match &self.to {
-            Goal::Peer(region) => self.run_to_peer(region),
-            _ => self.run_to(&self.to),
+        match self.to {
+            Goal::At(target) => self.plan.run_to(target),
+            goal => self.plan.run_elsewhere(goal, self.fallback),
         }
     }
+}
 
+impl Plan<'_> {
+    /// To system memory or memory of the mirror's own GPU.
     #[inline]
-    fn run_to(&self, goal: &Goal) -> Result<Outcome> {
-        if let (Observe::Nothing, &Goal::At(target), false) = (self.observe, goal, self.range.is_empty()) {
+    fn run_to(self, target: Target) -> Result<Outcome> {
+        if self.observe == Observe::Nothing && !self.range.is_empty() {
             self.mirror.prefetch_unobserved(self.range, target)?;
             return Ok(Outcome::unobserved(self.range.len()));
         }
-        self.run_observed(goal)
+        self.run_observed(target)
     }
 
-    fn run_observed(&self, goal: &Goal) -> Result<Outcome> {
+    fn run_observed(self, target: Target) -> Result<Outcome> {
         let mirror = self.mirror;
         mirror.owner.check(PREFETCH)?;
-        let target = target(goal)?;
         if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
@@ -139,21 +148,42 @@ impl<'m> Prefetch<'m> {
         mirror.note_prefetch(self.range, target, observed, RequestResult::of_outcome)
     }
 
-    /// xe names memory of other devices in advice only.
     #[cold]
-    fn run_to_peer(&self, region: &VramRegion) -> Result<Outcome> {
+    fn run_elsewhere(self, goal: Goal, fallback: Fallback) -> Result<Outcome> {
+        self.mirror.owner.check(PREFETCH)?;
+        match goal {
+            Goal::At(target) => self.run_to(target),
+            Goal::Peer(region) => self.run_to_peer(*region, fallback),
+            Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
+                .because("no target was given")
+                .hint_is("say .to(gpu.vram()) or .to_system()")),
+            Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
+                .hint_is("prefetch through a mirror of the GPU that owns the memory")),
+            Goal::NoVram => {
+                Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
+            }
+        }
+    }
+
+    /// xe names memory of other devices in advice only.
+    fn run_to_peer(self, region: VramRegion, fallback: Fallback) -> Result<Outcome> {
         let mirror = self.mirror;
-        mirror.owner.check(PREFETCH)?;
         if self.range.is_empty() {
             return Ok(Outcome::nothing());
         }
-        let preferred = Settings { preferred: Some(Location::Vram(region.clone())), ..Settings::default() };
-        let prefetch = || self.run_to(&Goal::At(Target::PEER));
+        let preferred = Settings { preferred: Some(Location::Vram(region)), ..Settings::default() };
+        let prefetch = || match self.observe {
+            Observe::Nothing => {
+                mirror.prefetch_noted(self.range, Target::PEER)?;
+                Ok(Outcome::unobserved(self.range.len()))
+            }
+            _ => self.run_observed(Target::PEER),
+        };
         let error = match mirror.advice.during(&mirror.space, self.range, &preferred, prefetch) {
             Err(error) if error.kind() == ErrorKind::NoInterconnect => error,
             done => return done,
         };
-        let target = match self.fallback {
+        let target = match fallback {
             Fallback::Refuse => {
                 return Err(error.hint_is(
                     "name a fallback; or prefetch through a mirror of the GPU that owns the memory",
@@ -163,32 +193,18 @@ impl<'m> Prefetch<'m> {
             Fallback::System => Target::SYSTEM,
         };
         let instead = if target.is_vram() { Fallback::OwnVram } else { Fallback::System };
-        Ok(self.run_to(&Goal::At(target))?.fell_back(instead))
-    }
-}
-
-fn target(goal: &Goal) -> Result<Target> {
-    match goal {
-        Goal::At(target) => Ok(*target),
-        Goal::Peer(_) => Ok(Target::PEER),
-        Goal::Unsaid => Err(Error::new(ErrorKind::InvalidArgument, PREFETCH)
-            .because("no target was given")
-            .hint_is("say .to(gpu.vram()) or .to_system()")),
-        Goal::OtherGpu => Err(unsupported("the target is memory of another GPU")
-            .hint_is("prefetch through a mirror of the GPU that owns the memory")),
-        Goal::NoVram => {
-            Err(unsupported("the GPU has no memory of its own; it works on system memory directly"))
-        }
+        Ok(self.run_to(target)?.fell_back(instead))
     }
 }
 
 impl Mirror {
-    /// The one call, and nothing else while nobody reads events. The driver's own objects know which process they belong to.
+    /// The one call, and nothing else while nobody reads events: not to a peer. The driver's own objects know which process they
+    /// belong to.
     fn prefetch_unobserved(&self, range: PageRange, target: Target) -> Result<()> {
         if self.journal.is_read() {
             return self.prefetch_noted(range, target);
         }
-        self.space.prefetch(range, target)
+        self.space.prefetch_own(range, target)
     }
 
     #[cold]

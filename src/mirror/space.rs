@@ -44,7 +44,7 @@ pub(super) enum Goal {
     /// Memory of a GPU that the mirror's driver cannot bring pages to.
     OtherGpu,
     /// Memory of another GPU, which the driver may have a way to.
-    Peer(VramRegion),
+    Peer(Box<VramRegion>),
     /// Memory that the GPU does not have.
     NoVram,
     /// A place.
@@ -99,7 +99,7 @@ impl Space {
     }
 
     /// Translates a location for a prefetch by GPU `own`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn goal(own: &Device, to: &Location) -> Goal {
         match to {
             Location::System => Goal::At(Target::SYSTEM),
@@ -138,16 +138,18 @@ impl Space {
     }
 
     /// Makes the one call that prefetches.
-    #[inline(always)]
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
-            Self::Xe { vm, .. } => {
-                let to = match target {
-                    Target::PEER => xe::PrefetchTarget::Advised,
-                    target => xe::PrefetchTarget::Region(target.region()),
-                };
-                vm.prefetch_inlined(range, to)
-            }
+            Self::Xe { vm, .. } if target == Target::PEER => vm.prefetch(range, xe::PrefetchTarget::Advised),
+            _ => self.prefetch_own(range, target),
+        }
+    }
+
+    /// As [`prefetch`](Self::prefetch), to system memory or memory of the mirror's own GPU.
+    #[inline(always)]
+    pub(super) fn prefetch_own(&self, range: PageRange, target: Target) -> Result<()> {
+        match self {
+            Self::Xe { vm, .. } => vm.prefetch_inlined(range, xe::PrefetchTarget::Region(target.region())),
             Self::Kfd { gpu, .. } => prefetch_kfd(gpu, range, target),
         }
     }
@@ -217,7 +219,7 @@ fn prefetch_kfd(gpu: &KfdGpu, range: PageRange, target: Target) -> Result<()> {
 fn peer(own: &Device, region: &VramRegion) -> Goal {
     match (own, region.device()) {
         (Device::Xe(_), Device::Xe(_)) if region.size() == 0 => Goal::NoVram,
-        (Device::Xe(_), Device::Xe(_)) => Goal::Peer(region.clone()),
+        (Device::Xe(_), Device::Xe(_)) => Goal::Peer(Box::new(region.clone())),
         _ => Goal::OtherGpu,
     }
 }

@@ -105,6 +105,8 @@ struct Engine {
     watches: watch::Watches,
     notices: ArenaVec<Notice>,
     notices_seen: u64,
+    /// Windows so far of which nothing is mapped any more.
+    unmapped_windows: u64,
     /// Reports are kept for later.
     deferring: bool,
     deferred: ArenaVec<UffdMsg>,

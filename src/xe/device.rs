@@ -173,6 +173,12 @@ impl Device {
         Self(Arc::new(Inner { channel, config, answers: Answers::all_supported(), pat }))
     }
 
+    /// What tells open files apart.
+    #[inline]
+    pub(crate) fn object(&self) -> *const () {
+        Arc::as_ptr(&self.0).cast()
+    }
+
     /// The channel to the driver.
     #[must_use]
     pub fn channel(&self) -> &Channel {

@@ -37,6 +37,11 @@ pub(crate) const UNMAPPED: u64 = 1;
 pub(crate) const DISCARDED: u64 = 2;
 pub(crate) const MOVED: u64 = 3;
 
+/// Addresses that no process has, for windows that have lost theirs: so many places, so far apart.
+const NOWHERE: u64 = 1 << 62;
+const NOWHERE_PLACES: u64 = 1 << 20;
+const NOWHERE_STEP: u64 = 1 << 40;
+
 /// Notices that are kept.
 const KEPT: u64 = 4096;
 
@@ -103,8 +108,23 @@ impl Engine {
             // One that is under way could not be cut: what remains of it goes back.
             self.table[index].leave = true;
             self.leave_later(index);
+            self.vacate(index);
         }
         self.tell_unmapped(start, end);
+    }
+
+    /// Takes a window off its addresses of which nothing is mapped any more. It ends later, and what is moved to these addresses
+    /// before that (`mremap` unmaps the place first) needs them for windows of its own.
+    fn vacate(&mut self, index: u32) {
+        let node = self.table[index];
+        if node.state != State::Resident || node.gone.count() != node.pages {
+            return;
+        }
+        self.uffd.wake(node.start, self.bytes(node.pages));
+        self.table.remove(index);
+        self.unmapped_windows += 1;
+        self.table[index].start = NOWHERE + (self.unmapped_windows % NOWHERE_PLACES) * NOWHERE_STEP;
+        self.table.insert(index);
     }
 
     /// Nobody watches these addresses any more.

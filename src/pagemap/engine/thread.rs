@@ -38,6 +38,7 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
             watches: Watches::new(),
             notices: ArenaVec::new(),
             notices_seen: 0,
+            unmapped_windows: 0,
             deferring: false,
             deferred: ArenaVec::new(),
             relocations: ArenaVec::new(),

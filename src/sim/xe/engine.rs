@@ -110,7 +110,11 @@ impl Queue {
                 return Err(Errno::ENODEV);
             }
             at += match dword(at)? {
-                NOOP => 1,
+                // A batch in a null mapping runs to the end of that, and then into what is there.
+                NOOP => {
+                    let here = batch.wrapping_add(4 * at);
+                    self.vm.null_until(here).map_or(1, |end| (end.wrapping_sub(here) / 4).max(1))
+                }
                 STORE_DWORD => {
                     self.vm.gpu_write(access, address(at + 1)?, &dword(at + 3)?.to_le_bytes(), self.tile)?;
                     4

@@ -35,6 +35,13 @@ impl AddressSpace {
         Ok(u32::from_le_bytes(bytes))
     }
 
+    /// Where the null mapping at `address` ends, if there is one: up to there everything reads as zero.
+    pub(super) fn null_until(&self, address: u64) -> Option<u64> {
+        let state = self.lock();
+        let vma = state.vmas.at(address)?;
+        matches!(vma.backing, Backing::Null).then_some(vma.end)
+    }
+
     /// Writes bytes that lie in one page.
     pub(super) fn gpu_write(
         &self,

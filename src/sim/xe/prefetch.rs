@@ -149,12 +149,13 @@ impl AddressSpace {
         (1 << self.gpu.config().tile_count()) - 1
     }
 
-    /// Whether a range needs nothing: mapped on all tiles, and where it should be.
+    /// Whether a range needs nothing: mapped on all tiles, and where it should be (`xe_svm_range_validate`). Memory that cannot go
+    /// where it is wanted never is, and is mapped anew each time.
     fn is_done(&self, range: &SvmRange, target: Option<&Pagemap>) -> Result<bool, Errno> {
         if range.tiles != self.all_tiles() || !self.is_valid(range, 0)? {
             return Ok(false);
         }
-        Ok(match target.filter(|_| self.should_migrate(range)) {
+        Ok(match target {
             None => range.mapped == Some(Place::System),
             Some(pagemap) => range.mapped == Some(Place::Vram(pagemap.region()?.id())),
         })

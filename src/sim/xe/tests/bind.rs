@@ -5,12 +5,12 @@ use crate::xe::{
     Timeout, UserFence,
 };
 
-fn bind(vm: &Vm, op: VmBindOp) -> Result<(), Errno> {
+pub(super) fn bind(vm: &Vm, op: VmBindOp) -> Result<(), Errno> {
     let mut arg = VmBind { vm_id: vm.id(), num_binds: 1, binds: VmBindOps::inline(op), ..Default::default() };
     raw(vm.device().channel(), &mut arg)
 }
 
-const MIRROR: VmBindOp = VmBindOp {
+pub(super) const MIRROR: VmBindOp = VmBindOp {
     extensions: 0,
     obj: 0,
     pat_index: 2,

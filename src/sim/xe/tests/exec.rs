@@ -226,6 +226,20 @@ fn objects_user_pointers_and_null_mappings() {
 }
 
 #[test]
+fn a_batch_in_a_null_mapping_runs_into_what_is_behind_it() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.vm();
+    let null = pages(16 * PAGE, 512);
+    vm.bind(&[Bind::map_null(null)], Syncs::new()).unwrap();
+    let (queue, word) = (queue(&vm), std::sync::atomic::AtomicU64::new(0));
+    // SAFETY: nothing is stored: all that the batch reads is zero, and behind it there is nothing.
+    unsafe { queue.submit(null.start(), Syncs::new()) }.unwrap();
+    let end = bench.device.wait_user_fence(&word, Comparison::Equal, 1, u64::MAX, PATIENCE, Some(&queue));
+    refused(end, ErrorKind::DeviceLost, Some(Errno::EIO));
+    assert_eq!(vm.faults().unwrap()[0].address, null.end());
+}
+
+#[test]
 fn a_vm_without_faults_and_syncobjs() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = Vm::create(&bench.device, VmFlags::empty()).unwrap();

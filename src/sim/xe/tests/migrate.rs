@@ -1,10 +1,16 @@
 //! Prefetches that really move pages, and what brings them back.
 
+use super::bind::{MIRROR, bind};
 use super::*;
 use crate::pagemap::{Injection, Space, Trigger};
 use crate::sim::xe::XeInjection;
-use crate::uapi::xe::{DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, Madvise, MadvisePreferredLoc};
-use crate::xe::{Advice, AtomicMode, Bo, BoOptions, PreferredLocation, PrefetchTarget, RegionMask};
+use crate::uapi::xe::{
+    DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, DRM_XE_VM_BIND_FLAG_READONLY, Madvise, MadvisePreferredLoc, VmBindOp,
+};
+use crate::xe::{
+    Advice, AtomicMode, Batch, BatchBuffer, Bo, BoOptions, EngineClass, ExecQueue, PreferredLocation,
+    PrefetchTarget, QueueOptions, RegionMask, Syncs,
+};
 
 /// Bytes of a range that are in any simulated VRAM.
 pub(super) fn in_vram(range: PageRange) -> u64 {
@@ -85,6 +91,42 @@ fn what_does_not_migrate_succeeds_where_it_is() {
     refused(vm.unmap(range), ErrorKind::AddressInUse, Some(Errno::EBUSY));
     drop(shared);
     vm.unmap(range).unwrap();
+}
+
+#[test]
+fn what_does_not_migrate_is_mapped_anew_by_each_prefetch() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.mirrored();
+    let file = rustix::fs::memfd_create("shared", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, M2).unwrap();
+    let shared = Channel::from_fd(file).map("shared", 0, M2 as usize).unwrap();
+    let range = PageRange::new(shared.as_ptr().as_ptr() as u64, M2).unwrap();
+    // Whether a store arrives. (A user fence would need a mirror that can be written to.)
+    let stores = |value: u32| {
+        let engines = bench.device.engines().unwrap();
+        let copy = engines.iter().find(|engine| engine.class == EngineClass::Copy).unwrap();
+        let queue = ExecQueue::create(&vm, &[*copy], QueueOptions::new()).unwrap();
+        let batch = BatchBuffer::new(Batch::new().store_u32(range.start(), value)).unwrap();
+        // SAFETY: the command writes to the shared memory; it and the batch are there until the store is seen or the queue is dead.
+        unsafe { queue.submit(batch.address(), Syncs::new()) }.unwrap();
+        loop {
+            // SAFETY: mapped, aligned, and written by the command in one piece.
+            let seen = unsafe { shared.as_ptr().as_ptr().cast::<u32>().read_volatile() };
+            if seen == value || queue.is_banned().unwrap() {
+                break seen == value;
+            }
+            std::thread::yield_now();
+        }
+    };
+    vm.prefetch(range, PrefetchTarget::Region(1)).unwrap();
+    assert!(stores(1));
+    // The crate's own call does not change the options of a mirror.
+    let flags = MIRROR.flags | DRM_XE_VM_BIND_FLAG_READONLY;
+    let whole = bench.device.config().whole_va();
+    bind(&vm, VmBindOp { addr: whole.start(), range: whole.len(), flags, ..MIRROR }).unwrap();
+    assert!(stores(2), "page tables that were written stay as they are");
+    vm.prefetch(range, PrefetchTarget::Region(1)).unwrap();
+    assert!(!stores(3));
 }
 
 #[test]

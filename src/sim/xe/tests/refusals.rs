@@ -6,15 +6,17 @@
 //! kernel that is out of memory; what they mean is a test of `xe`.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::*;
 use crate::Result;
 use crate::pagemap::Trigger;
 use crate::sim::xe::XeInjection;
 use crate::xe::{
-    Advice, AtomicMode, Batch, BatchBuffer, Bind, Bo, BoOptions, Comparison, CpuCaching, Engine, EngineClass,
-    ExecQueue, MirrorOptions, PatIndex, PreferredLocation, PrefetchTarget, Priority, Purgeable, QueueOptions,
-    RegionMask, Syncobj, Syncs, Timeout, UserFence,
+    Advice, AtomicMode, Batch, BatchBuffer, Bind, BindQueue, Bo, BoOptions, Comparison, CpuCaching, Engine,
+    EngineClass, ExecQueue, MirrorOptions, PatIndex, PreferredLocation, PrefetchTarget, Priority, Purgeable,
+    QueueOptions, RegionMask, Syncobj, Syncs, Timeout, UserFence,
 };
 
 /// Call, how its refusal is provoked, errno, kind.
@@ -45,7 +47,7 @@ fn dead_queue(vm: &Vm) -> (ExecQueue, Result<()>) {
     let mut fence = UserFence::new().unwrap();
     // SAFETY: the batch and the fence outlive the wait; nothing is mapped where the command stores.
     unsafe { queue.submit(batch.address(), Syncs::new().fence(&mut fence)) }.unwrap();
-    let end = fence.wait(vm.device(), Timeout::Within(std::time::Duration::from_secs(60)), Some(&queue));
+    let end = fence.wait(vm.device(), Timeout::Within(Duration::from_secs(60)), Some(&queue));
     std::mem::forget(fence);
     (queue, end)
 }
@@ -92,12 +94,22 @@ const ROWS: &[Row] = &[
         let options = BoOptions::new().placed_in(RegionMask::from_bits(2));
         Bo::create(&battlemage().device, 1 << 40, options).map(drop)
     }),
+    ("GEM_CREATE", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        bench.gpu.unplug();
+        Bo::create(&bench.device, PAGE, BoOptions::new()).map(drop)
+    }),
     ("VM_CREATE", "page faults on a device without", Errno::EINVAL, Unsupported, || {
         Vm::create(&Bench::new(Platform::Alchemist).device, VmFlags::SVM).map(drop)
     }),
     ("VM_CREATE", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
         let bench = battlemage();
         bench.gpu.unplug();
+        Vm::create(&bench.device, VmFlags::SVM).map(drop)
+    }),
+    ("VM_CREATE", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        bench.gpu.wedge();
         Vm::create(&bench.device, VmFlags::SVM).map(drop)
     }),
     ("VM_BIND", "a VM that is not there", Errno::EINVAL, InvalidArgument, || {
@@ -135,6 +147,30 @@ const ROWS: &[Row] = &[
         vm.bind(&[Bind::map(&bo, 0, pages(0, 1))], Syncs::new())?;
         vm.set_purgeable(pages(0, 1), Purgeable::DontNeed)?;
         vm.bind(&[Bind::map(&bo, 0, pages(8 * PAGE, 1))], Syncs::new())
+    }),
+    ("VM_BIND", "on a queue that is not there", Errno::ENOENT, NotFound, || {
+        let elsewhere = BindQueue::create(&battlemage().vm())?;
+        let bench = battlemage();
+        let bo = Bo::create(&bench.device, PAGE, BoOptions::new())?;
+        bench.vm().bind(&[Bind::map(&bo, 0, pages(0, 1))], Syncs::new().on(&elsewhere))
+    }),
+    ("VM_BIND", "on a queue of another VM", Errno::EINVAL, InvalidArgument, || {
+        let bench = battlemage();
+        let elsewhere = BindQueue::create(&bench.vm())?;
+        let bo = Bo::create(&bench.device, PAGE, BoOptions::new())?;
+        bench.vm().bind(&[Bind::map(&bo, 0, pages(0, 1))], Syncs::new().on(&elsewhere))
+    }),
+    ("VM_BIND", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.vm();
+        bench.gpu.wedge();
+        vm.mirror_all()
+    }),
+    ("VM_BIND", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.vm();
+        bench.gpu.unplug();
+        vm.mirror_all()
     }),
     ("VM_BIND prefetch", "a VM that is not there", Errno::EINVAL, InvalidArgument, || {
         nowhere(&battlemage().device).prefetch(pages(0, 1), PrefetchTarget::System)
@@ -182,6 +218,32 @@ const ROWS: &[Row] = &[
         let copy = engine(vm.device(), EngineClass::Copy);
         ExecQueue::create(&vm, &[copy], QueueOptions::new().timeslice_us(0)).map(drop)
     }),
+    ("EXEC_QUEUE_CREATE", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.vm();
+        let copy = engine(&bench.device, EngineClass::Copy);
+        bench.gpu.wedge();
+        ExecQueue::create(&vm, &[copy], QueueOptions::new()).map(drop)
+    }),
+    ("EXEC_QUEUE_CREATE", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.vm();
+        let copy = engine(&bench.device, EngineClass::Copy);
+        bench.gpu.unplug();
+        ExecQueue::create(&vm, &[copy], QueueOptions::new()).map(drop)
+    }),
+    ("EXEC_QUEUE_GET_PROPERTY", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        let queue = copy_queue(&bench.vm());
+        bench.gpu.wedge();
+        queue.is_banned().map(drop)
+    }),
+    ("EXEC_QUEUE_GET_PROPERTY", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        let queue = copy_queue(&bench.vm());
+        bench.gpu.unplug();
+        queue.is_banned().map(drop)
+    }),
     ("EXEC", "on a queue that a fault has ended", Errno::ECANCELED, DeviceLost, || {
         let vm = battlemage().mirrored();
         let (queue, _) = dead_queue(&vm);
@@ -200,11 +262,41 @@ const ROWS: &[Row] = &[
         // SAFETY: refused before anything is run.
         unsafe { copy_queue(&vm).submit(0, Syncs::new().wait(&syncobj)) }
     }),
+    ("EXEC", "on a queue that is full", Errno::EAGAIN, TryAgain, || {
+        let bench = battlemage();
+        let vm = bench.mirrored();
+        let queue = copy_queue(&vm);
+        bench.gpu.inject(XeInjection::none().fence_delay(Duration::from_secs(1)))?;
+        let batch = BatchBuffer::new(Batch::new())?;
+        // SAFETY: the batch does nothing.
+        let submit = || unsafe { queue.submit(batch.address(), Syncs::new()) };
+        let refused = std::iter::repeat_with(submit).take(1100).find(Result::is_err).unwrap_or(Ok(()));
+        bench.gpu.inject(XeInjection::none())?;
+        refused
+    }),
+    ("EXEC", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        let queue = copy_queue(&bench.mirrored());
+        bench.gpu.unplug();
+        // SAFETY: refused before anything is run.
+        unsafe { queue.submit(0, Syncs::new()) }
+    }),
     ("WAIT_USER_FENCE", "nothing happens in time", Errno::ETIME, TimedOut, || {
         user_fence(&std::sync::atomic::AtomicU64::new(0), &battlemage().device, Timeout::Poll)
     }),
     ("WAIT_USER_FENCE", "for a queue that a fault has ended", Errno::EIO, DeviceLost, || {
         dead_queue(&battlemage().mirrored()).1
+    }),
+    ("WAIT_USER_FENCE", "for a queue that is not there", Errno::ENOENT, NotFound, || {
+        let elsewhere = copy_queue(&battlemage().vm());
+        let word = std::sync::atomic::AtomicU64::new(0);
+        let timeout = Timeout::Poll;
+        battlemage().device.wait_user_fence(&word, Comparison::Equal, 1, u64::MAX, timeout, Some(&elsewhere))
+    }),
+    ("WAIT_USER_FENCE", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        bench.gpu.wedge();
+        user_fence(&std::sync::atomic::AtomicU64::new(0), &bench.device, Timeout::Never)
     }),
     ("WAIT_USER_FENCE", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
         let bench = battlemage();
@@ -234,11 +326,60 @@ const ROWS: &[Row] = &[
     ("MADVISE", "memory that no fast link leads to", Errno::ENOLINK, NoInterconnect, || {
         battlemage().mirrored().advise(pages(0, 1), location(&battlemage().device, 1))
     }),
+    ("MADVISE", "memory of a device that was unplugged", Errno::ENODEV, DeviceLost, || {
+        let peer = battlemage();
+        peer.gpu.unplug();
+        battlemage().mirrored().advise(pages(0, 1), location(&peer.device, 1))
+    }),
+    ("MADVISE", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.mirrored();
+        bench.gpu.wedge();
+        vm.advise(pages(0, 1), Advice::Atomic(AtomicMode::Device))
+    }),
     ("VM_QUERY_MEM_RANGE_ATTRS", "a VM that is not there", Errno::EINVAL, InvalidArgument, || {
         nowhere(&battlemage().device).range_attributes(pages(0, 1)).map(drop)
     }),
+    ("VM_QUERY_MEM_RANGE_ATTRS", "a kernel before 6.18", Errno::EINVAL, Unsupported, || {
+        Bench::at(KernelVersion::V6_17).mirrored().range_attributes(pages(0, 1)).map(drop)
+    }),
+    ("VM_QUERY_MEM_RANGE_ATTRS", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.mirrored();
+        bench.gpu.unplug();
+        vm.range_attributes(pages(0, 1)).map(drop)
+    }),
     ("VM_GET_PROPERTY", "a VM that is not there", Errno::ENOENT, NotFound, || {
         nowhere(&battlemage().device).faults().map(drop)
+    }),
+    ("VM_GET_PROPERTY", "a kernel before 7.1", Errno::EINVAL, Unsupported, || {
+        Bench::at(KernelVersion::V6_19).mirrored().faults().map(drop)
+    }),
+    ("VM_GET_PROPERTY", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        let vm = bench.mirrored();
+        bench.gpu.unplug();
+        vm.faults().map(drop)
+    }),
+    ("SYNCOBJ_FD_TO_HANDLE", "a file that is no sync object", Errno::EINVAL, InvalidArgument, || {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        Syncobj::import(&battlemage().device, null.as_fd()).map(drop)
+    }),
+    ("SYNCOBJ_WAIT", "nobody signals it in time", Errno::ETIME, TimedOut, || {
+        Syncobj::create(&battlemage().device, false)?.wait(0, true)
+    }),
+    ("SYNCOBJ_WAIT", "nobody will signal it", Errno::EINVAL, InvalidArgument, || {
+        Syncobj::create(&battlemage().device, false)?.wait(0, false)
+    }),
+    ("SYNCOBJ_CREATE", "the device is wedged", Errno::ECANCELED, DeviceLost, || {
+        let bench = battlemage();
+        bench.gpu.wedge();
+        Syncobj::create(&bench.device, false).map(drop)
+    }),
+    ("SYNCOBJ_CREATE", "the device is unplugged", Errno::ENODEV, DeviceLost, || {
+        let bench = battlemage();
+        bench.gpu.unplug();
+        Syncobj::create(&bench.device, false).map(drop)
     }),
 ];
 
@@ -246,16 +387,32 @@ const ROWS: &[Row] = &[
 /// that has memory left.
 const EXPECTED: &[(&str, &[Errno])] = &[
     ("DEVICE_QUERY", &[Errno::ENODEV, Errno::ECANCELED]),
-    ("GEM_CREATE", &[Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENOENT, Errno::ENOSPC]),
-    ("VM_CREATE", &[Errno::EINVAL, Errno::ENODEV]),
-    ("VM_BIND", &[Errno::EINVAL, Errno::EBUSY, Errno::EFAULT, Errno::EPERM, Errno::EOPNOTSUPP]),
+    ("GEM_CREATE", &[Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENOENT, Errno::ENOSPC, Errno::ENODEV]),
+    ("VM_CREATE", &[Errno::EINVAL, Errno::ENODEV, Errno::ECANCELED]),
+    (
+        "VM_BIND",
+        &[
+            Errno::EINVAL,
+            Errno::EBUSY,
+            Errno::EFAULT,
+            Errno::EPERM,
+            Errno::EOPNOTSUPP,
+            Errno::ENOENT,
+            Errno::ECANCELED,
+            Errno::ENODEV,
+        ],
+    ),
     ("VM_BIND prefetch", &[Errno::EINVAL, Errno::EPERM, Errno::EAGAIN, Errno::ECANCELED, Errno::ENODEV]),
-    ("EXEC_QUEUE_CREATE", &[Errno::EINVAL, Errno::ENOENT, Errno::EPERM]),
-    ("EXEC", &[Errno::ECANCELED, Errno::EOPNOTSUPP, Errno::EINVAL]),
-    ("WAIT_USER_FENCE", &[Errno::ETIME, Errno::EIO, Errno::ENODEV]),
-    ("MADVISE", &[Errno::EINVAL, Errno::ENOENT, Errno::ENOLINK]),
-    ("VM_QUERY_MEM_RANGE_ATTRS", &[Errno::EINVAL]),
-    ("VM_GET_PROPERTY", &[Errno::ENOENT]),
+    ("EXEC_QUEUE_CREATE", &[Errno::EINVAL, Errno::ENOENT, Errno::EPERM, Errno::ECANCELED, Errno::ENODEV]),
+    ("EXEC_QUEUE_GET_PROPERTY", &[Errno::ECANCELED, Errno::ENODEV]),
+    ("EXEC", &[Errno::ECANCELED, Errno::EOPNOTSUPP, Errno::EINVAL, Errno::EAGAIN, Errno::ENODEV]),
+    ("WAIT_USER_FENCE", &[Errno::ETIME, Errno::EIO, Errno::ENODEV, Errno::ENOENT, Errno::ECANCELED]),
+    ("MADVISE", &[Errno::EINVAL, Errno::ENOENT, Errno::ENOLINK, Errno::ENODEV, Errno::ECANCELED]),
+    ("VM_QUERY_MEM_RANGE_ATTRS", &[Errno::EINVAL, Errno::ENODEV]),
+    ("VM_GET_PROPERTY", &[Errno::ENOENT, Errno::EINVAL, Errno::ENODEV]),
+    ("SYNCOBJ_FD_TO_HANDLE", &[Errno::EINVAL]),
+    ("SYNCOBJ_WAIT", &[Errno::ETIME, Errno::EINVAL]),
+    ("SYNCOBJ_CREATE", &[Errno::ECANCELED, Errno::ENODEV]),
 ];
 
 #[test]

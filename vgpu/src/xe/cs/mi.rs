@@ -14,7 +14,7 @@ pub(super) const BATCH_START_LENGTH: usize = 3;
 
 /// Common bit: the address goes through the global table.
 const GLOBAL: u32 = 1 << 22;
-/// Address bits of a canonical 48-bit or 57-bit address that matter.
+/// Address bits of an instruction; how many of them count is the address space's business.
 const ADDRESS: u64 = (1 << 57) - 1;
 
 fn address(d: &[u32], at: usize) -> u64 {

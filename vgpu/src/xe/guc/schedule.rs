@@ -109,6 +109,11 @@ impl Firmware<'_> {
         let blocked = guc.blocked[context.engine].is_some();
         context.enabled = on;
         if on {
+            // A context that comes back loads its address space anew: the driver counts on it after it has changed page tables
+            // of a VM whose queues it took off for that (`bind_op_prepare` in `xe_pt.c`).
+            if let Some(owner) = context.exec.as_ref().map(|exec| exec.owner()) {
+                self.core.memory.tlb.invalidate_owner(owner);
+            }
             self.event(EVENT_SCHED_DONE, &[id, 1]);
             self.submit(id);
             return;

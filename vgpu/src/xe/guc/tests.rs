@@ -1,7 +1,7 @@
 //! The firmware on a bench: channels, replies, flow control, disabling.
 
 use super::Doing;
-use super::testing::{Bench, COPY, VA};
+use super::testing::{Bench, COPY, DATA, VA};
 use crate::counters::Counter;
 use crate::engine::Progress;
 use crate::inject::{Kind, Order};
@@ -99,6 +99,24 @@ fn disabled_context_keeps_its_work_for_later() {
     bench.send(&[0x1001, 1, 1]);
     bench.run();
     assert_eq!((bench.load(0), bench.events()), (3, vec![(0x1002, vec![1, 1])]));
+}
+
+#[test]
+fn context_that_comes_back_sees_page_tables_that_changed_meanwhile() {
+    let mut bench = Bench::new();
+    let owner = bench.process(1);
+    let lrca = bench.context(1, COPY, owner);
+    bench.submit(1, lrca, &op::store(VA, 3));
+    bench.run();
+    bench.more(owner).map_vram(VA, 12, DATA + 0x1000);
+    bench.submit(1, lrca, &op::store(VA, 4));
+    bench.run();
+    assert_eq!((bench.load(0), bench.load(0x1000)), (4, 0), "nobody invalidated");
+    bench.send(&[0x1001, 1, 0]);
+    bench.send(&[0x1001, 1, 1]);
+    bench.submit(1, lrca, &op::store(VA, 5));
+    bench.run();
+    assert_eq!((bench.load(0), bench.load(0x1000)), (4, 5));
 }
 
 #[test]

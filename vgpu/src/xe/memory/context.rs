@@ -4,6 +4,9 @@ use super::{Cause, GgttAddr, GgttSpace, Leaf, Owner, PpgttVa, XeMemory, walk};
 use crate::engine::{Cancelled, Permit, RunToken};
 use crate::mem::{Access, Address, Dma, Space, Span, VramOffset};
 
+/// Size of a process's address space.
+const VIRTUAL: u64 = 1 << 48;
+
 /// An address in an instruction: an instruction says which translation applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Va {
@@ -14,9 +17,10 @@ pub enum Va {
 }
 
 impl Va {
-    /// An address of one of the two spaces; virtual addresses have 57 bits, kept sign-extended or not.
+    /// An address of one of the two spaces. Virtual addresses have 48 bits, sign-extended or not; the driver fills its five levels
+    /// of tables for the address without the extension (`xe_device_canonicalize_addr`, `va_bits` of `xe_pci.c`).
     pub fn new(global: bool, address: u64) -> Va {
-        if global { Va::Ggtt(GgttAddr(address)) } else { Va::Ppgtt(PpgttVa(address & ((1 << 57) - 1))) }
+        if global { Va::Ggtt(GgttAddr(address)) } else { Va::Ppgtt(PpgttVa(address & (VIRTUAL - 1))) }
     }
 }
 
@@ -144,6 +148,20 @@ mod tests {
         let stop = mem::copy(&space, at(0), &space, at(0x1800), 0x1000, &mut traffic).unwrap_err();
         let MemoryStop::Fault(fault) = stop else { panic!("{stop:?}") };
         assert_eq!((fault.va, fault.access, fault.level), (PpgttVa(VA + 0x2000), Access::Write, 0));
+    }
+
+    #[test]
+    fn the_upper_half_is_the_same_with_and_without_its_sign() {
+        const UPPER: u64 = 0x8000_0000_0000;
+        const SIGN: u64 = 0xffff_0000_0000_0000;
+        let m = memory();
+        let mut t = Tables::new(&m.vram, 0x10_0000);
+        t.map_vram(UPPER, 12, 0x8000);
+        let token = RunToken::new();
+        let space = ContextMemory { memory: &m, owner: Owner { asid: 1, root: t.root }, token: &token };
+        mem::write32(&space, Va::new(false, SIGN | UPPER), 7).unwrap();
+        assert_eq!(mem::read32(&space, Va::new(false, UPPER)), Ok(7));
+        assert_eq!(m.vram.mapping().load32(0x8000), Ok(7));
     }
 
     #[test]

@@ -69,6 +69,29 @@ mod tests {
         assert_eq!(parts.last().map(PageRange::end), Some(range.end()));
     }
 
+    #[test]
+    fn parts_behind_a_run_that_ends_before_their_mapping() {
+        let mut data = Buffer::<u8>::zeroed(6 << 20).unwrap();
+        // Two runs, of pages that are there and of pages that never were; the second begins where a mapping does.
+        data[..4 << 20].fill(1);
+        let range = data.range();
+        let middle = PageRange::new(range.start() + SIZE_2M, SIZE_2M).unwrap();
+        let middle_of = |protection| {
+            // SAFETY: the pages are the buffer's own, and nobody writes to them while they are read-only.
+            unsafe { rustix::mm::mprotect(middle.start() as *mut _, middle.len() as usize, protection) }
+                .unwrap();
+        };
+        middle_of(rustix::mm::MprotectFlags::READ);
+        let (now, mut vmas) = (residency::of_range(range).unwrap(), VmaMap::default());
+        vmas.read(range).unwrap();
+        let parts = parts(range, &now, &vmas);
+        middle_of(rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE);
+        let expected = [(0, 2), (4, 2)].map(|(start, len): (u64, u64)| {
+            PageRange::new(range.start() + (start << 20), len << 20).unwrap()
+        });
+        assert_eq!(parts, expected, "{now}");
+    }
+
     fn mib(start: u64, len: u64) -> PageRange {
         PageRange::new(start << 20, len << 20).unwrap()
     }

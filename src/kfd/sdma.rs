@@ -167,6 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn large_writes_are_cut() {
+        let mut packets = SdmaPackets::new(GFX90A);
+        let values: Vec<u32> = (0..2 * LARGEST_WRITE as u32 + 3).collect();
+        packets.write(0x1_ffff_f000, &values).unwrap();
+        let all: Vec<&[u32]> = packets.packets().collect();
+        let heads: Vec<&[u32]> = all.iter().map(|packet| &packet[..4]).collect();
+        assert_eq!(
+            heads,
+            [
+                [OP_WRITE_LINEAR, 0xffff_f000, 1, 4095],
+                [OP_WRITE_LINEAR, 0x3000, 2, 4095],
+                [OP_WRITE_LINEAR, 0x7000, 2, 2]
+            ]
+        );
+        let written: Vec<u32> = all.iter().flat_map(|packet| &packet[4..]).copied().collect();
+        assert_eq!(written, values);
+    }
+
+    #[test]
     fn unaligned_addresses_are_refused() {
         let mut packets = SdmaPackets::new(GFX90A);
         for refused in [

@@ -309,6 +309,51 @@ mod tests {
     }
 
     #[test]
+    fn a_request_says_what_was_asked_and_how_it_ended() {
+        let mut request = Request {
+            number: 3,
+            kind: RequestKind::Prefetch,
+            range: pages(1, 2),
+            to: Some(Memory::Vram),
+            began: Duration::from_secs(5),
+            ended: None,
+            result: None,
+        };
+        let (size, at) = (Bytes(2 * page_size()), pages(1, 2));
+        assert_eq!(
+            request.to_string(),
+            format!("request 3: prefetch to {} of {size} at {at}, under way", Memory::Vram)
+        );
+        request.to = None;
+        request.result = Some(RequestResult::Observed { moved: 1 << 20, already_there: 0, not_moved: 4096 });
+        let expected = format!(
+            "request 3: prefetch of {size} at {at}: {} moved, {} already there, {} not moved",
+            Bytes(1 << 20),
+            Bytes(0),
+            Bytes(4096)
+        );
+        assert_eq!(request.to_string(), expected);
+        request.kind = RequestKind::Advice;
+        let mut ends = |result, expected: &str| {
+            request.result = Some(result);
+            assert_eq!(request.to_string(), format!("request 3: advice of {size} at {at}{expected}"));
+        };
+        ends(RequestResult::Unobserved, ", done");
+        ends(RequestResult::Failed { kind: ErrorKind::Busy, errno: None }, ": failed, Busy");
+        ends(
+            RequestResult::Failed { kind: ErrorKind::Busy, errno: Some(Errno::EBUSY) },
+            ": failed, EBUSY (16)",
+        );
+        // Both ends are part of the time.
+        for (at, open, closed) in [(4, false, false), (5, true, true), (7, true, true), (8, true, false)] {
+            request.ended = None;
+            assert_eq!(request.is_under_way_at(Duration::from_secs(at)), open, "{at}");
+            request.ended = Some(Duration::from_secs(7));
+            assert_eq!(request.is_under_way_at(Duration::from_secs(at)), closed, "{at}");
+        }
+    }
+
+    #[test]
     fn requests_are_remembered_only_while_somebody_reads() {
         let journal = Arc::new(Journal::default());
         prefetch(&journal, pages(0, 1));

@@ -41,3 +41,33 @@ pub(super) fn migrate_a_page(gpu: &KfdGpu) -> Result<Trial> {
         (true, _) => Ok(Trial::Unmoved),
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+    use crate::sim::Machine;
+    use crate::sim::kfd::{GpuConfig, Kfd, KfdConfig};
+    use crate::{Gpu, sim};
+
+    fn machine() -> Machine {
+        let gpu = GpuConfig::mi200(0x4a3f, 64 << 20);
+        sim::Machine::new().with_kfd(Kfd::new(KfdConfig::with_gpus(vec![gpu])).unwrap())
+    }
+
+    #[test]
+    fn a_page_goes_and_comes_back() {
+        let gpu = Gpu::discover_in(&machine()).into_iter().next().unwrap();
+        // Acquires the GPU's address space.
+        let _mirror = gpu.mirror().unwrap();
+        let Device::Kfd(kfd) = gpu.device() else { panic!("KFD was asked for") };
+        assert_eq!(migrate_a_page(kfd).unwrap(), Trial::Intact);
+    }
+
+    #[test]
+    fn each_word_of_a_page_is_its_own() {
+        let words: std::collections::BTreeSet<u64> = (0..page_size() as usize / 8).map(word).collect();
+        assert_eq!(words.len() as u64, page_size() / 8);
+        assert!(!words.contains(&0));
+    }
+}

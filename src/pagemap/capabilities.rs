@@ -36,3 +36,17 @@ pub struct Capabilities {
 pub(crate) fn missing_move(features: u64) -> &'static str {
     if features & UFFD_FEATURE_MOVE != 0 { " (UFFDIO_MOVE among them)" } else { "" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_move_is_named() {
+        assert!(missing_move(UFFD_FEATURE_MOVE).contains("UFFDIO_MOVE"));
+        assert!(missing_move(u64::MAX).contains("UFFDIO_MOVE"));
+        for others in [0, UFFD_FEATURE_MOVE >> 1, !UFFD_FEATURE_MOVE] {
+            assert_eq!(missing_move(others), "", "{others:#x}");
+        }
+    }
+}

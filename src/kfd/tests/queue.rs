@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::uapi::IoctlArg;
+use crate::uapi::kfd as abi;
 
 /// Long enough for any machine; only a test that fails waits this long.
 const HANG: Duration = Duration::from_secs(60);
@@ -42,6 +44,44 @@ fn a_copy_engine_writes_copies_fills_and_fences() {
         (at(4 * page - 1, 1), at(6 * page, 1), at(7 * page, 4)),
         (&[0][..], &[0][..], &[7, 0, 0, 0][..])
     );
+}
+
+#[test]
+fn each_queue_has_a_doorbell_of_its_own() {
+    let machine = Machine::new();
+    let buffer = memory(1);
+    access(&machine, &buffer);
+    let mut queues = [(); 3].map(|()| machine.process.create_sdma_queue(gpu(GPU), 0).unwrap());
+    for round in 1..4u32 {
+        for (index, queue) in queues.iter_mut().enumerate().rev() {
+            let (offset, value) = (8 * index, 10 * round + index as u32);
+            let mut packets = SdmaPackets::new(gfx());
+            packets.fence(buffer.range().start() + offset as u64, value).unwrap();
+            run(queue, &packets).unwrap();
+            assert_eq!(buffer[offset..offset + 4], value.to_le_bytes());
+        }
+    }
+}
+
+#[test]
+fn an_event_for_violations_goes_with_its_object() {
+    let (recorder, process, _machine) = recorded(KfdConfig::new());
+    let violations = process.memory_exceptions().unwrap();
+    let destroyed = |sent: Vec<(u32, Vec<u8>)>| {
+        let of_events = sent.into_iter().filter(|(request, _)| *request == abi::DestroyEvent::REQUEST);
+        of_events.map(|(_, arg)| u32::from_ne_bytes(arg[..4].try_into().unwrap())).collect::<Vec<_>>()
+    };
+    let created: Vec<(u32, Vec<u8>)> = recorder.take();
+    assert!(created.iter().any(|(request, _)| *request == abi::CreateEvent::REQUEST));
+    assert_eq!(destroyed(created), [0u32; 0]);
+    drop(violations);
+    let ids = destroyed(recorder.take());
+    assert_eq!(ids.len(), 1);
+    // Gone: its number is not known any more.
+    let mut again = abi::DestroyEvent { event_id: ids[0], pad: 0 };
+    // SAFETY: the argument holds no address.
+    let error = unsafe { process.channel().call(&mut again, crate::channel::Retry::Always) }.unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EINVAL));
 }
 
 #[test]

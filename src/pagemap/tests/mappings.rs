@@ -299,6 +299,65 @@ fn watched_memory_tells_what_the_touching_thread_does_next() {
     });
 }
 
+/// The end of a window brings back the registration of what is watched there, and of nothing else.
+#[test]
+fn a_watch_is_where_its_parts_are_after_one_has_moved() {
+    let Some((space, vram)) = simulated(16 * MB2) else { return };
+    let mut events = space.events().unwrap();
+    let (memory, place) = (Memory::filled(MB2), Memory::filled(MB2));
+    let _watch = space.watch(memory.range()).unwrap();
+    let (part, target) = (memory.part(200, 30), place.part(100, 30));
+    let (to, len) = (target.start(), part.len() as usize);
+    // SAFETY: part of the test's own mapping, not touched at the old place any more; `place` is the test's own too.
+    unsafe { rustix::mm::mremap_fixed(part.start() as *mut _, len, len, MremapFlags::MAYMOVE, to as *mut _) }
+        .unwrap();
+    memory.give_up(part);
+    assert_eq!(events.take().unwrap().0, [Event::Moved { from: part, to }, Event::Unmapped(part)]);
+    for range in [memory.part(0, 200), memory.part(230, 282), place.range()] {
+        space.migrate_to_devmem(&vram, range, &MigrateOptions::new()).unwrap();
+        assert_eq!(device_bytes(&space, range), range.len());
+        space.migrate_to_ram(range).unwrap();
+    }
+    let (watched, others) = (
+        [memory.part(0, 1), memory.part(199, 1), memory.part(230, 1), memory.part(511, 1)],
+        [place.part(0, 1), place.part(99, 1), place.part(130, 1), place.part(511, 1)],
+    );
+    watched.iter().for_each(|&range| memory.unmap(range));
+    others.iter().for_each(|&range| place.unmap(range));
+    let moved = [place.part(100, 1), place.part(129, 1)];
+    moved.iter().for_each(|&range| place.unmap(range));
+    let expected: Vec<Event> = watched.into_iter().chain(moved).map(Event::Unmapped).collect();
+    assert_eq!(events.take().unwrap(), (expected, false));
+}
+
+#[test]
+fn the_end_of_a_watch_leaves_others_that_overlap_it() {
+    let Some(space) = space() else { return };
+    let memory = Memory::filled(MB2);
+    let mut events = space.events().unwrap();
+    // Whether unmapping a page is told.
+    let mut is_watched = |page: u64| {
+        let range = memory.part(page, 1);
+        memory.unmap(range);
+        let told = events.take().unwrap().0;
+        assert!(told.is_empty() || told == [Event::Unmapped(range)], "{told:?}");
+        !told.is_empty()
+    };
+    let watch = |first: u64, count: u64| space.watch(memory.part(first, count)).unwrap();
+    let (_wide, narrow) = (watch(0, 100), watch(40, 20));
+    drop(narrow);
+    assert_eq!([39, 50, 60].map(&mut is_watched), [true; 3]);
+    let (left, _right) = (watch(100, 60), watch(140, 60));
+    drop(left);
+    assert_eq!([110, 150, 190].map(&mut is_watched), [false, true, true]);
+    let (_left, right) = (watch(200, 60), watch(240, 60));
+    drop(right);
+    assert_eq!([210, 250, 290].map(&mut is_watched), [true, true, false]);
+    let (_one, other) = (watch(300, 10), watch(300, 10));
+    drop(other);
+    assert!(is_watched(305));
+}
+
 #[test]
 fn memory_is_not_watched_any_more_after_the_guard() {
     let Some(space) = space() else { return };

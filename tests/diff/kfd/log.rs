@@ -140,6 +140,16 @@ fn join(events: &mut Vec<Announced>, event: Announced) {
     events.push(event);
 }
 
+/// Waits until the kernel has run the work that was scheduled before, by having it schedule some on every processor and wait.
+///
+/// Where the last page of a range leaves VRAM, the driver releases that VRAM in such work (`svm_range_bo_unref_async`). A call that cuts the
+/// range before it has run takes a reference to what has none left (`svm_range_clone`), and a later one waits for ever
+/// (`svm_range_validate_svm_bo`), out of reach of signals.
+fn finish_kernel_work() {
+    // Without the right to it there is the race that the driver has anyway.
+    let _ = std::fs::write("/proc/sys/vm/stat_refresh", "1");
+}
+
 impl Open {
     /// Waits until the driver has done what it does by itself: taken note of what the process did to its memory, and mapped again
     /// what was moved under a GPU's mapping.
@@ -154,6 +164,9 @@ impl Open {
             self.svm(&mut args).map_err(|error| fail(format!("the driver cannot be asked: {error}")))?;
             let any = self.log.read(&self.gpus).map_err(fail)?;
             if !any && !self.log.stopped {
+                if self.simulated.is_none() {
+                    finish_kernel_work();
+                }
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -1,17 +1,19 @@
 //! The doctor's words about the lab's machines, compared with what was written down.
 
-use drm_pagemap::{Driver, doctor};
+use drm_pagemap::kfd::Xnack;
+use drm_pagemap::{Device, doctor};
 
 use crate::harness::{Context, TestResult};
 
-/// By driver and kernel series; made in the lab by this very test, which shows what it found where it differs. `RELEASE` and
-/// `VERSION` stand for the kernel's.
-const SNAPSHOTS: &[(Driver, &str, &str)] = &[
-    (Driver::Xe, "6.16", include_str!("snapshots/xe_6_16.txt")),
-    (Driver::Xe, "6.18", include_str!("snapshots/xe_6_18.txt")),
-    (Driver::Xe, "7.2", include_str!("snapshots/xe_7_2.txt")),
-    (Driver::Xe, "7.3", include_str!("snapshots/xe_7_3.txt")),
-    (Driver::Kfd, "7.3", include_str!("snapshots/amdgpu_7_3.txt")),
+/// By configuration and kernel series; made in the lab by this very test, which prints what it found. `RELEASE` and `VERSION`
+/// stand for the kernel's.
+const SNAPSHOTS: &[(&str, &str, &str)] = &[
+    ("xe", "6.16", include_str!("snapshots/xe_6_16.txt")),
+    ("xe", "6.18", include_str!("snapshots/xe_6_18.txt")),
+    ("xe", "7.2", include_str!("snapshots/xe_7_2.txt")),
+    ("xe", "7.3", include_str!("snapshots/xe_7_3.txt")),
+    ("amdgpu", "7.3", include_str!("snapshots/amdgpu_7_3.txt")),
+    ("amdgpu-xnack", "7.3", include_str!("snapshots/amdgpu_xnack_7_3.txt")),
 ];
 
 pub(super) fn snapshot(context: &Context) -> TestResult {
@@ -30,10 +32,14 @@ pub(super) fn snapshot(context: &Context) -> TestResult {
     }
     let version = release.split(['+', '-']).next().unwrap_or(&release);
     let text = report.to_string().replace(&release, "RELEASE").replace(version, "VERSION");
-    let driver = context.gpu().driver();
-    let known = SNAPSHOTS.iter().find(|(of, kernel, _)| (*of, *kernel) == (driver, series.as_str()));
+    println!("Found:\n{text}");
+    let configuration = match context.gpu().device() {
+        Device::Kfd(kfd) if kfd.process().xnack()? == Xnack::On => "amdgpu-xnack",
+        device => device.driver().name(),
+    };
+    let known = SNAPSHOTS.iter().find(|(of, kernel, _)| (*of, *kernel) == (configuration, series.as_str()));
     let Some((_, _, expected)) = known else {
-        skip!("nothing is written down for {} of Linux {series}", driver.name());
+        skip!("nothing is written down for {configuration} of Linux {series}");
     };
     assert!(text == *expected, "Expected:\n{expected}\nFound:\n{text}");
     Ok(())

@@ -188,7 +188,7 @@ impl Kfd {
         &self.shared.faults
     }
 
-    /// What was done that would have crashed a real kernel, one sentence each.
+    /// What was done that would have crashed a real kernel or hung the process, one sentence each.
     #[must_use]
     pub fn hazards(&self) -> Vec<String> {
         self.shared.hazards.lock().unwrap_or_else(PoisonError::into_inner).clone()

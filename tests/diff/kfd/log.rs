@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use drm_pagemap::kfd::{Location, Process, SmiEvent, SmiEvents, SmiMask};
+use drm_pagemap::kfd::{Location, MigrateTrigger, Process, SmiEvent, SmiEvents, SmiMask};
 use drm_pagemap::uapi::kfd as abi;
 
 use super::device::Gpu;
@@ -26,11 +26,19 @@ struct Announced {
     rest: String,
 }
 
+/// Migrations in the order in which they were told of.
+#[derive(Default)]
+struct Told {
+    /// Since the last look.
+    new: Vec<Announced>,
+    all: Vec<Announced>,
+}
+
 /// The event logs of all GPUs.
 pub(super) struct Log {
     logs: Vec<SmiEvents>,
-    starts: Vec<Announced>,
-    ends: Vec<Announced>,
+    starts: Told,
+    ends: Told,
     other: Vec<String>,
     stopped: bool,
     /// So many events a log is sure to hold, however long their lines.
@@ -49,8 +57,8 @@ impl Log {
         let logs = logs.map_err(|error| error.to_string())?;
         Ok(Self {
             logs,
-            starts: Vec::new(),
-            ends: Vec::new(),
+            starts: Told::default(),
+            ends: Told::default(),
             other: Vec::new(),
             stopped: false,
             sure: bytes / LONGEST_LINE,
@@ -80,13 +88,17 @@ impl Log {
                 let wishes = format!("move:{} pref:{}", name(event.prefetch), name(event.preferred));
                 let rest = format!("{wishes} trigger {}", event.trigger.raw());
                 let (start, end) = (event.range.start(), event.range.end());
-                join(&mut self.starts, Announced { log, start, end, from: event.from, to: event.to, rest });
+                let trigger = event.trigger;
+                let event = Announced { log, start, end, from: event.from, to: event.to, rest };
+                self.starts.add(event, trigger);
             }
             SmiEvent::MigrateEnd(event) => {
                 let error = event.error.map_or("-".to_owned(), |error| error.to_string());
                 let rest = format!("trigger {} error {error}", event.trigger.raw());
                 let (start, end) = (event.range.start(), event.range.end());
-                join(&mut self.ends, Announced { log, start, end, from: event.from, to: event.to, rest });
+                let trigger = event.trigger;
+                let event = Announced { log, start, end, from: event.from, to: event.to, rest };
+                self.ends.add(event, trigger);
             }
             // Every GPU's log has these.
             SmiEvent::QueueEviction(_) if log == 0 => self.stopped = true,
@@ -111,7 +123,7 @@ impl Log {
             };
             events.drain(..).map(show).collect()
         };
-        let (starts, ends) = (show(&mut self.starts), show(&mut self.ends));
+        let (starts, ends) = (show(&mut self.starts.new), show(&mut self.ends.new));
         let other = std::mem::take(&mut self.other);
         if std::mem::take(&mut self.overflowed) {
             return "more than the log is sure to hold".to_owned();
@@ -123,6 +135,28 @@ impl Log {
 
 fn direction(location: Location) -> &'static str {
     if location == Location::System { "sys" } else { "gpu" }
+}
+
+impl Told {
+    /// Takes in an event, unless it tells of a fault of a GPU that was served before.
+    ///
+    /// A GPU raises a fault again while it is being served. The driver ignores that for 2 ms (`AMDGPU_SVM_RANGE_RETRY_FAULT_PENDING`), and later
+    /// serves it once more, which moves nothing: how busy the machine is decides.
+    fn add(&mut self, event: Announced, trigger: MigrateTrigger) {
+        let overlaps = |other: &&Announced| other.start < event.end && event.start < other.end;
+        let last = self.all.iter().rev().find(overlaps);
+        let again = trigger == MigrateTrigger::PageFaultGpu
+            && last.is_some_and(|last| {
+                let Announced { start, end, .. } = *last;
+                start <= event.start
+                    && event.end <= end
+                    && (Announced { start, end, ..event.clone() }) == *last
+            });
+        if !again {
+            join(&mut self.all, event.clone());
+            join(&mut self.new, event);
+        }
+    }
 }
 
 /// Adds an event to the one before it where it goes on from there: a mapping that the kernel has in two pieces may be one in the

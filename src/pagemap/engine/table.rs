@@ -204,6 +204,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_used_again_is_another_node() {
+        let mut table = Table::new(12);
+        let index = table.allocate(node(1, 1)).unwrap();
+        table.insert(index);
+        let old = table[index].id(index);
+        table.remove(index);
+        table.release(index);
+        let again = table.allocate(node(5, 2)).unwrap();
+        table.insert(again);
+        assert_eq!(again, index);
+        let new = table[again].id(again);
+        assert_eq!((table.find(old), table.find(new)), (None, Some(again)));
+    }
+
+    #[test]
     fn stays_shallow_when_filled_in_order() {
         let mut table = Table::new(12);
         for page in 0..20_000 {

@@ -19,6 +19,13 @@ fn pages_move_in_and_a_touch_brings_the_window_back() {
 }
 
 #[test]
+fn a_space_is_the_same_as_its_clones_and_as_no_other() {
+    let (Some(one), Some(other)) = (space(), space()) else { return };
+    assert!(one.is(&one.clone()) && other.is(&other));
+    assert!(!one.is(&other) && !other.is(&one));
+}
+
+#[test]
 fn an_explicit_return_moves_everything() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::filled(3 * MB2);

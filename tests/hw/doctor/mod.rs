@@ -3,12 +3,10 @@
 mod simulated;
 mod snapshot;
 
-use std::time::Duration;
-
 use drm_pagemap::doctor::{self, DeviceReport, Report, Status, Verdict};
 use drm_pagemap::kfd::Xnack;
 use drm_pagemap::residency::{Place, Scanner};
-use drm_pagemap::{Device, Driver, ErrorKind, Gpu, Outcome};
+use drm_pagemap::{Device, Driver, ErrorKind, Gpu};
 
 use crate::harness::{Context, Need, Test, TestResult};
 use crate::placement::{assert_intact, device_bytes, filled};
@@ -140,27 +138,17 @@ fn what_it_says_of_the_process_is_so(context: &Context) -> TestResult {
     assert_eq!(of_machine("residency.scan") == Some(Status::Ok), scans, "{report:#}");
     let simulates = ["simulation.userfaultfd", "simulation.move"].map(of_machine);
     let simulates = simulates.iter().all(|status| matches!(status, Some(Status::Ok | Status::Degraded)));
+    let simulated = Gpu::simulated();
+    let mirror = simulated.mirror();
     let data = filled(2 << 20)?;
-    let moved = moves_simulated(&data);
-    assert_eq!(simulates, moved.as_ref().is_ok_and(Outcome::is_complete), "{moved:?}\n{report:#}");
+    let moved = mirror.and_then(|mirror| mirror.prefetch(&data).to(simulated.vram()).run());
+    assert_eq!(
+        simulates,
+        moved.as_ref().is_ok_and(drm_pagemap::Outcome::is_complete),
+        "{moved:?}\n{report:#}"
+    );
     assert_intact(&data);
     Ok(())
-}
-
-/// Whether a simulated device moves memory. Pages that are busy for a moment, as new ones can be, are tried again.
-fn moves_simulated(data: &[u64]) -> Result<Outcome, drm_pagemap::Error> {
-    const TRIES: usize = 50;
-    let gpu = Gpu::simulated();
-    let mirror = gpu.mirror()?;
-    let mut outcome = mirror.prefetch(data).to(gpu.vram()).run()?;
-    for _ in 1..TRIES {
-        if outcome.is_complete() || !outcome.retry_useful() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-        outcome = mirror.prefetch(data).to(gpu.vram()).run()?;
-    }
-    Ok(outcome)
 }
 
 fn examining_changes_nothing(context: &Context) -> TestResult {

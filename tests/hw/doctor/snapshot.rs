@@ -12,6 +12,10 @@ const SNAPSHOTS: &[(&str, &str, &str)] = &[
     ("xe", "6.18", include_str!("snapshots/xe_6_18.txt")),
     ("xe", "7.2", include_str!("snapshots/xe_7_2.txt")),
     ("xe", "7.3", include_str!("snapshots/xe_7_3.txt")),
+    ("amdgpu", "6.18", include_str!("snapshots/amdgpu_6_18.txt")),
+    ("amdgpu-xnack", "6.18", include_str!("snapshots/amdgpu_xnack_6_18.txt")),
+    ("amdgpu", "7.2", include_str!("snapshots/amdgpu_7_2.txt")),
+    ("amdgpu-xnack", "7.2", include_str!("snapshots/amdgpu_xnack_7_2.txt")),
     ("amdgpu", "7.3", include_str!("snapshots/amdgpu_7_3.txt")),
     ("amdgpu-xnack", "7.3", include_str!("snapshots/amdgpu_xnack_7_3.txt")),
 ];

@@ -104,7 +104,8 @@ fn answer(channel: &Channel, call: &Call) -> String {
 fn simulated(version: u32, svm: bool) -> Result<Channel, Failed> {
     let like = match super::release() {
         (6, ..=15) => Kernel::V6_12,
-        (6, 16 | 17) => Kernel::V6_16,
+        (6, 16) => Kernel::V6_16,
+        (6, 17) => Kernel::V6_17,
         (6, _) => Kernel::V6_18,
         _ => Kernel::V7_3,
     };

@@ -16,6 +16,14 @@ pub struct Kernel {
     pub checks_acquired: bool,
     /// An attribute count beyond the size of the request answers `EINVAL`; without the check the kernel leaves its buffer.
     pub checks_attribute_count: bool,
+    /// A call that the kernel does not know answers `ENOTTY`; before 6.17 `EINVAL`.
+    pub unknown_call_is_enotty: bool,
+    /// An SVM operation that the kernel does not know answers `EINVAL`; before 6.17 it succeeds and does nothing.
+    pub refuses_unknown_operation: bool,
+    /// More apertures than there are topology nodes cannot be asked for (`EINVAL`, 7.x).
+    pub checks_aperture_count: bool,
+    /// A range that goes beyond the last address answers `EOVERFLOW` (7.x); without the check only its first mapping is looked at.
+    pub checks_end_of_range: bool,
     /// `NO_ACCESS` removes existing mappings (7.x).
     pub no_access_unmaps: bool,
     /// No APU ever gets memory migrated into its VRAM; later only those whose VRAM is smaller than their share of system memory.
@@ -38,6 +46,10 @@ impl Kernel {
         open_needs_gpu: false,
         checks_acquired: true,
         checks_attribute_count: true,
+        unknown_call_is_enotty: false,
+        refuses_unknown_operation: false,
+        checks_aperture_count: false,
+        checks_end_of_range: false,
         no_access_unmaps: false,
         apus_never_migrate: true,
         migrate_end_has_error: false,
@@ -53,14 +65,19 @@ impl Kernel {
         process_events: true,
         ..Self::V6_12
     };
+    /// 6.17.
+    pub const V6_17: Self =
+        Self { unknown_call_is_enotty: true, refuses_unknown_operation: true, ..Self::V6_16 };
     /// 6.18.
-    pub const V6_18: Self = Self { queue_restore_writes_nul: false, ..Self::V6_16 };
+    pub const V6_18: Self = Self { queue_restore_writes_nul: false, ..Self::V6_17 };
     /// 7.3.
     pub const V7_3: Self = Self {
         minor: 23,
         open_needs_gpu: true,
         checks_acquired: true,
         checks_attribute_count: true,
+        checks_aperture_count: true,
+        checks_end_of_range: true,
         no_access_unmaps: true,
         apus_never_migrate: false,
         migrate_end_has_error: true,

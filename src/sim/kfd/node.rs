@@ -147,8 +147,9 @@ fn events(context: &Context) -> Arc<Events> {
 unsafe impl VirtualNode for KfdNode {
     unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         let nr = request_nr(request);
-        if nr < 1 || nr > last_number(self.kfd.config().kernel.minor) {
-            return Err(Errno::ENOTTY);
+        let kernel = self.kfd.config().kernel;
+        if nr < 1 || nr > last_number(kernel.minor) {
+            return Err(if kernel.unknown_call_is_enotty { Errno::ENOTTY } else { Errno::EINVAL });
         }
         if !self.opener.is_owner() {
             return Err(Errno::EBADF);
@@ -277,7 +278,7 @@ fn apertures(
         return Ok(());
     }
     // Topology nodes: the GPUs and one CPU.
-    if arg.num_of_nodes as usize > kfd.config.gpus.len() + 1 {
+    if kfd.config.kernel.checks_aperture_count && arg.num_of_nodes as usize > kfd.config.gpus.len() + 1 {
         return Err(Errno::EINVAL);
     }
     let filled = entries.len().min(arg.num_of_nodes as usize);

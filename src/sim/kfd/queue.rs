@@ -42,7 +42,9 @@ impl State {
         if arg.ring_size != 0 && !arg.ring_size.is_power_of_two() {
             return Err(Errno::EINVAL);
         }
-        let ring_bytes = arg.ring_size.max(SMALLEST_RING);
+        // The caller reads it back, also when a later check fails.
+        arg.ring_size = arg.ring_size.max(SMALLEST_RING);
+        let ring_bytes = arg.ring_size;
         if arg.metadata_ring_size != 0 && !arg.metadata_ring_size.is_power_of_two() {
             return Err(Errno::EINVAL);
         }

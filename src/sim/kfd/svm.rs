@@ -55,7 +55,8 @@ impl State {
                 tail.copy_from_slice(bytemuck::cast_slice(&attrs));
                 result
             }
-            _ => Err(Errno::EINVAL),
+            _ if kfd.config.kernel.refuses_unknown_operation => Err(Errno::EINVAL),
+            _ => Ok(()),
         }
     }
 
@@ -109,7 +110,10 @@ impl State {
         size: u64,
         attrs: &mut [abi::SvmAttribute],
     ) -> Result<(), Errno> {
-        let pages = self.valid_range(kfd, start, size)?;
+        let pages = match start.checked_add(size) {
+            None if !kfd.config.kernel.checks_end_of_range => up_to_the_last_page(kfd, start)?,
+            _ => self.valid_range(kfd, start, size)?,
+        };
         let granularity = kfd.config.default_granularity.min(LARGEST_DEFAULT_GRANULARITY);
         query::answer(&self.ranges, pages, &self.devices, granularity, self.default_access(), attrs)
     }
@@ -189,3 +193,14 @@ impl State {
 
 /// The largest `svm_default_granularity` that has an effect.
 const LARGEST_DEFAULT_GRANULARITY: u8 = 27;
+
+/// What a range beyond the last address comes to where its end is not checked: the end wraps, so that the look at the mappings
+/// stops after the first, and the look at the attributes covers all there is from `start` on.
+fn up_to_the_last_page(kfd: &Shared, start: u64) -> Result<PageRange, Errno> {
+    let first = PageRange::new(start, page_size()).map_err(|_| Errno::EFAULT)?;
+    if !kfd.memory.pieces(first)?.first().is_some_and(|piece| piece.kind != Kind::Special) {
+        return Err(Errno::EFAULT);
+    }
+    let last_page = !(page_size() - 1);
+    PageRange::new(start, last_page - start).map_err(|_| Errno::EFAULT)
+}

@@ -309,6 +309,13 @@ fn apertures_and_available_memory() {
     assert_eq!(bench.call(&mut arg), Err(Errno::EINVAL));
     arg = abi::GetProcessAperturesNew { kfd_process_device_apertures_ptr: 16, num_of_nodes: 1, pad: 0 };
     assert_eq!(bench.call(&mut arg), Err(Errno::EFAULT));
+    let older = Bench::with(KfdConfig { kernel: Kernel::V6_18, ..KfdConfig::new() });
+    arg = abi::GetProcessAperturesNew {
+        kfd_process_device_apertures_ptr: entries.as_mut_ptr() as u64,
+        num_of_nodes: 100,
+        pad: 0,
+    };
+    assert_eq!((older.call(&mut arg), arg.num_of_nodes), (Ok(()), 1), "the count is not checked before 7.x");
 
     let mut available = abi::GetAvailableMemory { gpu_id: GPU, ..Default::default() };
     bench.call(&mut available).unwrap();
@@ -354,6 +361,9 @@ fn queues_that_fail_in_order() {
         queue_priority: 7,
         ..Default::default()
     };
+    let mut nothing = abi::CreateQueue::default();
+    assert_eq!(bench.call(&mut nothing), Err(Errno::EINVAL));
+    assert_eq!(nothing.ring_size, 1024, "what the kernel makes of it is told though the call fails");
     let create = |change: &dyn Fn(&mut abi::CreateQueue)| {
         let mut arg = good;
         change(&mut arg);

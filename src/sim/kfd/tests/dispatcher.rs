@@ -21,8 +21,9 @@ fn numbers_out_of_range_and_numbers_without_a_call() {
         assert_eq!(raw(&bench.channel, request(3, 8, 0x4b, nr), &mut [0; 8]), Err(expected), "{nr:#x}");
     }
     for (minor, last) in [(5, 0x21), (9, 0x23), (18, 0x26), (19, 0x27), (23, 0x28)] {
-        let config = KfdConfig { kernel: Kernel::with_minor(minor), ..KfdConfig::new() };
-        let bench = Bench::without_vm(config);
+        // So that what is not known can be told from what has wrong arguments.
+        let kernel = Kernel { unknown_call_is_enotty: true, ..Kernel::with_minor(minor) };
+        let bench = Bench::without_vm(KfdConfig { kernel, ..KfdConfig::new() });
         assert_eq!(
             raw(&bench.channel, request(3, 8, 0x4b, last + 1), &mut [0; 8]),
             Err(Errno::ENOTTY),
@@ -33,6 +34,22 @@ fn numbers_out_of_range_and_numbers_without_a_call() {
             Err(Errno::ENOTTY),
             "{minor}"
         );
+    }
+}
+
+#[test]
+fn before_6_17_unknown_numbers_and_operations_have_other_answers() {
+    for (kernel, number, operation) in [
+        (Kernel::V6_16, Errno::EINVAL, Ok(())),
+        (Kernel::V6_17, Errno::ENOTTY, Err(Errno::EINVAL)),
+        (Kernel::V7_3, Errno::ENOTTY, Err(Errno::EINVAL)),
+    ] {
+        let bench = Bench::with(KfdConfig { kernel, ..KfdConfig::new() });
+        assert_eq!(raw(&bench.channel, request(3, 8, 0x4b, 0xff), &mut [0; 8]), Err(number), "{kernel:?}");
+        let memory = memory(1);
+        let answer = bench.svm(memory.range().start(), memory.range().len(), 2, &[(GRANULARITY, 3)]);
+        assert_eq!(answer.0, operation, "{kernel:?}");
+        assert_eq!(bench.get_one(memory.range(), GRANULARITY), 9, "nothing was done");
     }
 }
 

@@ -39,6 +39,20 @@ fn ranges_that_no_call_takes() {
 }
 
 #[test]
+fn a_range_beyond_the_last_address_is_answered_before_7() {
+    let (page, op) = (page_size(), abi::KFD_IOCTL_SVM_OP_GET_ATTR);
+    for (kernel, expected) in [(Kernel::V6_18, Ok(())), (Kernel::V7_3, Err(Errno::EOVERFLOW))] {
+        let (bench, memory) = (Bench::with(KfdConfig { kernel, ..KfdConfig::new() }), memory(2));
+        let start = memory.range().start();
+        let answer = bench.svm(start, page.wrapping_neg(), op, &[(GRANULARITY, 0)]);
+        assert_eq!(answer.0, expected, "{kernel:?}");
+    }
+    let bench = Bench::with(KfdConfig { kernel: Kernel::V6_18, ..KfdConfig::new() });
+    let in_a_hole = bench.svm(page, page.wrapping_neg(), op, &[(GRANULARITY, 0)]);
+    assert_eq!(in_a_hole.0, Err(Errno::EFAULT), "the first mapping is looked at");
+}
+
+#[test]
 fn attributes_that_no_call_takes() {
     let (bench, memory) = (Bench::new(), memory(1));
     for attr in [

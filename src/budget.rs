@@ -34,6 +34,7 @@
 
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::channel::ProcessGuard;
 use crate::device::Device;
@@ -53,6 +54,9 @@ pub(crate) use claim::{Admission, Claim};
 use placed::Placed;
 
 const CALL: &str = "Budget::prefetch";
+/// How long a driver's figure may lag behind what has left VRAM, and the time between two looks at it.
+const SETTLING: Duration = Duration::from_secs(1);
+const SETTLING_PAUSE: Duration = Duration::from_millis(1);
 
 /// What happens to a prefetch that does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -272,13 +276,30 @@ impl Budget {
                     "prefetch less, move older data back first, or use Policy::Split or Policy::Evict",
                 ));
         }
-        if need > room && self.policy == Policy::Evict {
-            book.evict(mirror, need - room, range)?;
-            room = self.estimate(&book)?;
+        // More than once where the driver keeps some of what left, as xe 6.18 does with a block now and then.
+        while need > room && self.policy == Policy::Evict {
+            let sent_back = book.evict(mirror, need - room, range)?;
+            room = self.settled(&book, need.min(room.saturating_add(sent_back)))?;
+            if sent_back == 0 {
+                break;
+            }
         }
         let end = need::reach(range, &parts, room);
         let taken = need.min(room);
         Ok((end, book.claim(PageRange::from_aligned(range.start(), end), taken)))
+    }
+
+    /// The estimate once it shows that `room` bytes are free, or what it shows after a while: a driver can give memory back some
+    /// time after its pages have left (xe 6.18 does so in a worker).
+    fn settled(&self, book: &Book, room: u64) -> Result<u64> {
+        let until = Instant::now() + SETTLING;
+        loop {
+            let free = self.estimate(book)?;
+            if free >= room || Instant::now() >= until {
+                return Ok(free);
+            }
+            std::thread::sleep(SETTLING_PAUSE);
+        }
     }
 
     /// Bytes free, by the driver's figure, the limit, and what is promised.
@@ -353,13 +374,14 @@ impl Book {
     }
 
     /// Sends back at least `bytes` of what was placed longest ago, by aligned blocks of 2 MiB, which drivers move as a whole. Spares
-    /// blocks of `keep` and of what is being prefetched. As much as there is where there is less.
-    fn evict(&mut self, mirror: &Mirror, bytes: u64, keep: PageRange) -> Result<()> {
-        let mut left = bytes;
+    /// blocks of `keep` and of what is being prefetched. As much as there is where there is less. Answers how
+    /// many bytes went.
+    fn evict(&mut self, mirror: &Mirror, bytes: u64, keep: PageRange) -> Result<u64> {
+        let mut sent_back = 0;
         for range in self.placed.oldest_first() {
             for part in range.blocks(SIZE_2M) {
-                if left == 0 {
-                    return Ok(());
+                if sent_back >= bytes {
+                    return Ok(sent_back);
                 }
                 let Some(block) = part.align_outward(SIZE_2M) else { continue };
                 let under_way = self.claims.iter().any(|&(_, claimed, _)| claimed.overlaps(block));
@@ -373,9 +395,9 @@ impl Book {
                 for refusal in outcome.refusals().iter().filter(|refusal| refusal.cause != Cause::NotMapped) {
                     self.placed.insert(refusal.range);
                 }
-                left = left.saturating_sub(outcome.moved());
+                sent_back += outcome.moved();
             }
         }
-        Ok(())
+        Ok(sent_back)
     }
 }

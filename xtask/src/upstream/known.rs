@@ -21,6 +21,12 @@ const KNOWN: &[Known] = &[
         why: "runs a shader: there are no execution units",
     },
     Known {
+        program: "xe_vm",
+        subtests: &["bind-array-conflict-error-inject"],
+        kernels: None,
+        why: "orders the driver to fail, which takes a kernel built with CONFIG_DRM_XE_DEBUG",
+    },
+    Known {
         program: "xe_pat",
         subtests: &["pat-index-xe2", "pt-caching-update-pat-and-pte"],
         kernels: None,

@@ -1,6 +1,6 @@
 //! The image of a context in memory (`xe_lrc.c`, `regs/xe_lrc_layout.h`).
 
-use crate::mem::{self, Address, VramOffset};
+use crate::mem::{self, Address, Space, VramOffset};
 use crate::xe::memory::{ContextMemory, GgttAddr, MemoryStop, Owner, Va};
 
 /// The register state follows the page of the hardware status.
@@ -53,6 +53,13 @@ impl Image {
 
     fn at(&self, dword: u64) -> Va {
         Va::Ggtt(self.lrca.plus(REGISTERS + dword * 4))
+    }
+
+    /// Reads whose address space it runs in.
+    pub fn owner<S: Space<Addr = GgttAddr>>(&self, memory: &S) -> Result<Owner, S::Error> {
+        let get = |dword| mem::read32(memory, self.lrca.plus(REGISTERS + dword * 4));
+        let root = u64::from(get(PDP0_LDW)?) | u64::from(get(PDP0_UDW)?) << 32;
+        Ok(Owner { asid: get(ASID)? & 0xf_ffff, root: VramOffset(root & 0x000f_ffff_ffff_f000) })
     }
 
     /// Reads everything that matters.

@@ -7,8 +7,8 @@ use super::context::{Context, Doing, Lease, Verdict};
 use super::{Firmware, Guc};
 use crate::counters::Counter;
 use crate::engine::RunToken;
-use crate::xe::cs::{Exec, RunClock};
-use crate::xe::memory::GgttAddr;
+use crate::xe::cs::{Exec, Image, RunClock};
+use crate::xe::memory::{GgttAddr, GgttSpace};
 use crate::xe::topology::{ENGINES, engine_for};
 
 const EVENT_SCHED_DONE: u32 = 0x1002;
@@ -109,9 +109,10 @@ impl Firmware<'_> {
         let blocked = guc.blocked[context.engine].is_some();
         context.enabled = on;
         if on {
-            // A context that comes back loads its address space anew: the driver counts on it after it has changed page tables
-            // of a VM whose queues it took off for that (`bind_op_prepare` in `xe_pt.c`).
-            if let Some(owner) = context.exec.as_ref().map(|exec| exec.owner()) {
+            // A context that comes, or comes back, loads its address space: the driver counts on it after it has changed page
+            // tables of a VM whose queues it took off for that (`bind_op_prepare` in `xe_pt.c`).
+            let image = Image::new(context.lrca);
+            if let Ok(owner) = image.owner(&GgttSpace(&self.core.memory)) {
                 self.core.memory.tlb.invalidate_owner(owner);
             }
             self.event(EVENT_SCHED_DONE, &[id, 1]);

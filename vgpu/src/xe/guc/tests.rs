@@ -117,6 +117,13 @@ fn context_that_comes_back_sees_page_tables_that_changed_meanwhile() {
     bench.submit(1, lrca, &op::store(VA, 5));
     bench.run();
     assert_eq!((bench.load(0), bench.load(0x1000)), (4, 5));
+    // So does one that is new.
+    bench.more(owner).map_vram(VA, 12, DATA + 0x2000);
+    bench.drain();
+    let other = bench.context(2, COPY, owner);
+    bench.submit(2, other, &op::store(VA, 6));
+    bench.run();
+    assert_eq!((bench.load(0x1000), bench.load(0x2000)), (5, 6));
 }
 
 #[test]

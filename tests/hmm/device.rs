@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use drm_pagemap::PageRange;
 use rustix::ioctl::opcode::read_write;
@@ -99,6 +100,20 @@ impl Device {
     /// Moves what can be moved of a range to the device.
     pub(crate) fn take(&self, range: PageRange) -> u64 {
         self.migrate::<MIGRATE_TO_DEVICE>(range)
+    }
+
+    /// Moves a range to the device of which nothing holds on to a page for long. A page that was just made can still wait in another
+    /// processor's list of additions to the LRU, which is a reference, and then it stays.
+    pub(crate) fn take_all(&self, range: PageRange) {
+        const ATTEMPTS: usize = 200;
+        for _ in 0..ATTEMPTS {
+            self.take(range);
+            if self.snapshot(range).iter().all(|seen| seen.truth == Truth::Private) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("{range} did not go to the device");
     }
 
     /// Brings the device's pages of a range back.

@@ -50,7 +50,7 @@ fn whole() {
     memory.write(pages.start..pages.start + 1);
     check(&device, range, &"s".repeat(count));
     assert!(look(range).runs()[0].is_huge(), "the kernel gave a huge page");
-    device.take(range);
+    device.take_all(range);
     check(&device, range, &"D".repeat(count));
     memory.read(pages.start + 128..pages.start + 129);
     let residency = look(range);
@@ -63,7 +63,7 @@ fn absent() {
     let device = Device::first();
     let (memory, pages) = aligned(1);
     let range = memory.part(pages.clone());
-    device.take(range);
+    device.take_all(range);
     check(&device, range, &"D".repeat(pages.len()));
 }
 
@@ -72,7 +72,7 @@ fn split() {
     let (memory, pages) = aligned(1);
     let (range, count, first) = (memory.part(pages.clone()), pages.len(), pages.start);
     memory.write(first..first + 1);
-    device.take(range);
+    device.take_all(range);
     memory.protect(first + 256..first + 257, MprotectFlags::READ);
     check(&device, range, &"D".repeat(count));
     assert!(!look(range).runs()[0].is_huge(), "the entry is split");
@@ -88,7 +88,7 @@ fn one_of_many() {
     let (range, count, first) = (memory.part(pages.clone()), pages.len(), pages.start);
     // Pages without contents would become zero pages when the huge page is split.
     memory.write(pages);
-    device.take(memory.part(first + 7..first + 8));
+    device.take_all(memory.part(first + 7..first + 8));
     check(&device, range, &repeated(&[("s", 7), ("D", 1), ("s", count - 8)]));
 }
 
@@ -99,7 +99,7 @@ fn both() {
     let range = memory.part(pages.clone());
     memory.write(pages.start..pages.start + 1);
     memory.write(pages.start + 2 * size..pages.start + 2 * size + 1);
-    device.take(memory.part(pages.start..pages.start + size));
+    device.take_all(memory.part(pages.start..pages.start + size));
     check(&device, range, &repeated(&[("D", size), (".", size), ("s", size)]));
     // Cut through the huge entries.
     let middle = memory.part(pages.start + 5..pages.end - 5);
@@ -120,7 +120,7 @@ fn populated() {
     let (memory, pages) = aligned(1);
     let range = memory.part(pages.clone());
     memory.write(pages.clone());
-    device.take(range);
+    device.take_all(range);
     check(&device, range, &"D".repeat(pages.len()));
     memory.advise(pages.clone(), MADV_POPULATE_READ).unwrap();
     assert_eq!(back(&device, range), pages.len());
@@ -131,7 +131,7 @@ fn remapped() {
     let (memory, pages) = aligned(1);
     let (to, there) = aligned(1);
     memory.write(pages.clone());
-    device.take(memory.part(pages.clone()));
+    device.take_all(memory.part(pages.clone()));
     let was_huge = look(memory.part(pages.clone())).runs()[0].is_huge();
     let (from, new) = (memory.part(pages.clone()), to.part(there.clone()));
     // SAFETY: both ranges are mappings of this test; the old one is not used again, and the new one stays within its own.
@@ -154,7 +154,7 @@ fn halved() {
     let (memory, pages) = aligned(1);
     let (range, count, first) = (memory.part(pages.clone()), pages.len(), pages.start);
     memory.write(pages.clone());
-    device.take(range);
+    device.take_all(range);
     memory.advise(first + 3..first + 4, libc::MADV_DONTNEED).unwrap();
     check(&device, range, &repeated(&[("D", 3), (".", 1), ("D", count - 4)]));
     let (memory, _rest) = memory.split(first + count / 2..pages.end);
@@ -170,7 +170,7 @@ fn referenced() {
     let (memory, pages) = aligned(1);
     let (range, first) = (memory.part(pages.clone()), pages.start);
     memory.write(pages.clone());
-    device.take(range);
+    device.take_all(range);
     let was_huge = look(range).runs()[0].is_huge();
     let _pipe = crate::policy::lend(memory.part(first + 9..first + 10));
     assert_eq!(back(&device, range), if was_huge { pages.len() } else { 1 });
@@ -183,7 +183,7 @@ fn collapsed() {
     let range = memory.part(pages.clone());
     memory.advise(pages.clone(), libc::MADV_NOHUGEPAGE).unwrap();
     memory.write(pages.clone());
-    device.take(range);
+    device.take_all(range);
     check(&device, range, &"D".repeat(pages.len()));
     memory.advise(pages.clone(), libc::MADV_HUGEPAGE).unwrap();
     match memory.advise(pages.clone(), MADV_COLLAPSE) {

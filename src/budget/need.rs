@@ -49,9 +49,8 @@ mod tests {
     use crate::buffer::Buffer;
     use crate::residency;
 
-    #[test]
-    fn parts_on_both_sides_of_what_cannot_move() {
-        let data = Buffer::<u8>::from_slice(&vec![1u8; 6 << 20]).unwrap();
+    /// The parts of a buffer of 6 MiB while its middle third is read-only.
+    fn parts_around_the_middle(data: &Buffer<u8>) -> Vec<PageRange> {
         let range = data.range();
         let middle = PageRange::new(range.start() + SIZE_2M, SIZE_2M).unwrap();
         let middle_of = |protection| {
@@ -64,6 +63,13 @@ mod tests {
         vmas.read(range).unwrap();
         let parts = parts(range, &now, &vmas);
         middle_of(rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE);
+        parts
+    }
+
+    #[test]
+    fn parts_on_both_sides_of_what_cannot_move() {
+        let data = Buffer::<u8>::from_slice(&vec![1u8; 6 << 20]).unwrap();
+        let (parts, range) = (parts_around_the_middle(&data), data.range());
         assert_eq!(bytes(&parts), 4 << 20, "{parts:?}");
         assert_eq!(parts.first().map(PageRange::start), Some(range.start()));
         assert_eq!(parts.last().map(PageRange::end), Some(range.end()));
@@ -74,22 +80,10 @@ mod tests {
         let mut data = Buffer::<u8>::zeroed(6 << 20).unwrap();
         // Two runs, of pages that are there and of pages that never were; the second begins where a mapping does.
         data[..4 << 20].fill(1);
-        let range = data.range();
-        let middle = PageRange::new(range.start() + SIZE_2M, SIZE_2M).unwrap();
-        let middle_of = |protection| {
-            // SAFETY: the pages are the buffer's own, and nobody writes to them while they are read-only.
-            unsafe { rustix::mm::mprotect(middle.start() as *mut _, middle.len() as usize, protection) }
-                .unwrap();
-        };
-        middle_of(rustix::mm::MprotectFlags::READ);
-        let (now, mut vmas) = (residency::of_range(range).unwrap(), VmaMap::default());
-        vmas.read(range).unwrap();
-        let parts = parts(range, &now, &vmas);
-        middle_of(rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE);
         let expected = [(0, 2), (4, 2)].map(|(start, len): (u64, u64)| {
-            PageRange::new(range.start() + (start << 20), len << 20).unwrap()
+            PageRange::new(data.range().start() + (start << 20), len << 20).unwrap()
         });
-        assert_eq!(parts, expected, "{now}");
+        assert_eq!(parts_around_the_middle(&data), expected);
     }
 
     fn mib(start: u64, len: u64) -> PageRange {

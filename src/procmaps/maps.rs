@@ -9,6 +9,7 @@ use rustix::ioctl::Updater;
 use super::entry::Entry;
 use super::lines::Lines;
 use crate::error::Errno;
+use crate::range::PageRange;
 use crate::uapi::procmap_query::*;
 
 const MAPS: &str = "/proc/self/maps";
@@ -66,8 +67,8 @@ impl Maps {
     }
 
     /// The same by `PROCMAP_QUERY` only, which costs nothing per mapping that is not asked for. `ENOTTY` where the kernel
-    /// lacks it.
-    pub(crate) fn ask<'n>(&self, at: u64, name: &'n mut Name) -> Result<Option<Entry<'n>>, Errno> {
+    /// lacks it. Without room for a name none is asked for.
+    pub(crate) fn ask<'n>(&self, at: u64, name: &'n mut [u8]) -> Result<Option<Entry<'n>>, Errno> {
         if !self.query.load(Ordering::Relaxed) {
             return Err(Errno::ENOTTY);
         }
@@ -79,7 +80,8 @@ impl Maps {
         };
         for _ in 0..64 {
             arg.vma_name_size = name.len() as u32;
-            arg.vma_name_addr = name.as_mut_ptr() as u64;
+            // Either both or none.
+            arg.vma_name_addr = if name.is_empty() { 0 } else { name.as_mut_ptr() as u64 };
             match query(self.file.as_fd(), &mut arg) {
                 Ok(()) => {
                     // The size counts the zero at the end, and is 0 without a name.
@@ -107,6 +109,11 @@ impl Maps {
         Err(Errno::EFAULT)
     }
 
+    /// Where the mapping is that covers `at`, or else the next one above it; by `PROCMAP_QUERY` only, `ENOTTY` where the kernel lacks it.
+    pub(crate) fn range_at_or_after(&self, at: u64) -> Result<Option<PageRange>, Errno> {
+        self.ask(at, &mut []).map(|found| found.map(|entry| entry.range))
+    }
+
     /// Bytes of the text at an offset; 0 at its end.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         read_at(self.file.as_fd(), buffer, offset)
@@ -124,7 +131,6 @@ fn query(file: BorrowedFd<'_>, arg: &mut ProcmapQueryArg) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::range::PageRange;
 
     type Facts = (PageRange, bool, bool, bool, bool, bool, Vec<u8>);
 

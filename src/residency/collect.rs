@@ -20,6 +20,11 @@ const MOST_REGIONS: usize = 4096;
 /// Words read at once on kernels without the ioctl.
 const WORDS: usize = 4096;
 
+/// So many populated pages, and the rest of their mapping is asked for what is not plain. Of fewer, asking where the mapping ends costs
+/// more than the answer saves.
+const MANY_PAGES: u64 = 1024;
+const PAGES_OF_A_HUGE_ENTRY: u64 = 512;
+
 /// Which entries to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -29,11 +34,55 @@ pub(super) enum Wanted {
     Candidates,
 }
 
-impl Wanted {
-    const fn categories(self) -> u64 {
+/// What is reported of a range. The kernel takes four to five times as long for a page that it reports as for one that it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Report {
+    /// What is present, and candidates; the rest is absent or not mapped.
+    Populated,
+    /// Candidates only.
+    Candidates,
+    /// Everything but small pages that are present with contents of their own, the most frequent kind; the rest is that, or
+    /// of a mapping that scans pass over, or not mapped.
+    NotPlain,
+}
+
+impl Report {
+    /// Categories to turn round, and those of which one must be there then.
+    const fn filter(self) -> (u64, u64) {
         match self {
-            Self::All => PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            Self::Candidates => PAGE_IS_SWAPPED,
+            Self::Populated => (0, PAGE_IS_PRESENT | PAGE_IS_SWAPPED),
+            Self::Candidates => (0, PAGE_IS_SWAPPED),
+            Self::NotPlain => (PAGE_IS_PRESENT, PAGE_IS_PRESENT | PAGE_IS_PFNZERO | PAGE_IS_HUGE),
+        }
+    }
+}
+
+/// Appends runs that tile a range, and puts one of a fixed class wherever none is given.
+struct Tiling<'o> {
+    out: &'o mut Vec<Run>,
+    at: u64,
+    filler: Class,
+    /// The first page of the first filler, and the last of the last.
+    filled: Option<(u64, u64)>,
+}
+
+impl<'o> Tiling<'o> {
+    fn new(out: &'o mut Vec<Run>, at: u64, filler: Class) -> Self {
+        Self { out, at, filler, filled: None }
+    }
+
+    fn push(&mut self, run: Run) {
+        self.fill(run.start());
+        self.at = run.end();
+        push_joined(self.out, run);
+    }
+
+    fn fill(&mut self, end: u64) {
+        if end > self.at {
+            let first = self.filled.map_or(self.at, |(first, _)| first);
+            self.filled = Some((first, end - page_size()));
+            push_joined(self.out, Run::new(self.at, end, self.filler, false));
+            self.at = end;
         }
     }
 }
@@ -43,6 +92,8 @@ pub(super) struct Collector {
     pub(super) support: Support,
     /// Whether present pages that are not anonymous are to be told apart.
     pub(super) files: bool,
+    /// [`MANY_PAGES`], where no test says otherwise.
+    pub(super) many_pages: u64,
     regions: Vec<PageRegion>,
     words: Vec<u64>,
 }
@@ -62,6 +113,7 @@ impl Collector {
         Ok(Self {
             support,
             files: false,
+            many_pages: MANY_PAGES,
             regions: touched(PageRegion::default(), regions),
             words: touched(0, words),
         })
@@ -75,19 +127,100 @@ impl Collector {
         wanted: Wanted,
         out: &mut Vec<Run>,
     ) -> Result<()> {
-        let mut at = range.start();
-        let mut append = |run: Run| {
-            if run.start() > at {
-                push_joined(out, Run::new(at, run.start(), Class::Absent, false));
+        match wanted {
+            Wanted::Candidates => self.tile(kernel, range, Report::Candidates, u64::MAX, out).map(drop),
+            // What is a file is asked of each page.
+            Wanted::All if self.files || !self.support.pagemap_scan => {
+                self.tile(kernel, range, Report::Populated, u64::MAX, out).map(drop)
             }
-            at = run.end();
-            push_joined(out, run);
-        };
-        self.each(kernel, range, wanted, &mut append)?;
-        if at < range.end() {
-            push_joined(out, Run::new(at, range.end(), Class::Absent, false));
+            Wanted::All => self.by_mapping(kernel, range, out),
         }
-        Ok(())
+    }
+
+    /// As [`Report::Populated`], and faster: where that meets many pages, the rest of their mapping is asked for what is not plain.
+    fn by_mapping(&mut self, kernel: &mut impl Kernel, range: PageRange, out: &mut Vec<Run>) -> Result<()> {
+        let mut at = range.start();
+        let mut limit = self.many_pages;
+        loop {
+            let rest = PageRange::from_aligned(at, range.end());
+            at = self.tile(kernel, rest, Report::Populated, limit, out)?;
+            if at >= range.end() {
+                return Ok(());
+            }
+            // The limit counts pages, and a huge entry of many pages takes no longer than that of one.
+            if out.last().is_some_and(Run::is_huge) {
+                limit = limit.saturating_mul(PAGES_OF_A_HUGE_ENTRY);
+                continue;
+            }
+            let rest = PageRange::from_aligned(at, range.end());
+            let mapping = match kernel.mapped(at) {
+                Ok(Some(mapping)) => mapping,
+                // The kernel lacks the question, or `/proc` is closed to us: all is asked as before.
+                _ => {
+                    limit = u64::MAX;
+                    continue;
+                }
+            };
+            let large = mapping
+                .intersection(rest)
+                .filter(|part| part.start() == at && part.pages() >= self.many_pages);
+            match large {
+                Some(part) if self.not_plain(kernel, part, out)? => {
+                    at = part.end();
+                    limit = self.many_pages;
+                }
+                // Small mappings come in numbers: the farther this goes, the less often it is asked.
+                _ => limit = limit.saturating_mul(2),
+            }
+        }
+    }
+
+    /// Appends runs that tile `part`, which was mapped as a whole a moment ago. `false`, with nothing appended, when what
+    /// was not reported is not plain: scans pass over such mappings (`VM_PFNMAP`, memory of a device), or it has changed since.
+    fn not_plain(&mut self, kernel: &mut impl Kernel, part: PageRange, out: &mut Vec<Run>) -> Result<bool> {
+        let (length, last) = (out.len(), out.last().copied());
+        let mut tiling = Tiling::new(out, part.start(), Class::System);
+        self.each_region(kernel, part, Report::NotPlain, u64::MAX, &mut |run| tiling.push(run))?;
+        tiling.fill(part.end());
+        let Some((first, last_page)) = tiling.filled else { return Ok(true) };
+        for page in [first, last_page] {
+            if !self.is_present(kernel, page)? {
+                // The last run may have been joined with the first of these.
+                out.truncate(length);
+                if let (Some(kept), Some(last)) = (out.last_mut(), last) {
+                    *kept = last;
+                }
+                return Ok(false);
+            }
+            if first == last_page {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_present(&mut self, kernel: &mut impl Kernel, page: u64) -> Result<bool> {
+        let mut present = false;
+        let page = PageRange::from_aligned(page, page + page_size());
+        self.each_region(kernel, page, Report::Populated, u64::MAX, &mut |run| {
+            present = run.class() != Class::Candidate
+        })?;
+        Ok(present)
+    }
+
+    /// Appends runs that tile `range`, or less of it once `limit` pages were found; gives the end.
+    fn tile(
+        &mut self,
+        kernel: &mut impl Kernel,
+        range: PageRange,
+        report: Report,
+        limit: u64,
+        out: &mut Vec<Run>,
+    ) -> Result<u64> {
+        let mut tiling = Tiling::new(out, range.start(), Class::Absent);
+        let end = self.each(kernel, range, report, limit, &mut |run| tiling.push(run))?;
+        tiling.fill(end);
+        Ok(end)
     }
 
     /// Calls `found` for each run of candidates in `range`, in ascending order; some runs may touch each other.
@@ -97,27 +230,29 @@ impl Collector {
         range: PageRange,
         found: &mut impl FnMut(PageRange),
     ) -> Result<()> {
-        self.each(kernel, range, Wanted::Candidates, &mut |run: Run| {
+        self.each(kernel, range, Report::Candidates, u64::MAX, &mut |run: Run| {
             if run.class() == Class::Candidate {
                 found(run.range());
             }
         })
+        .map(drop)
     }
 
+    /// Calls `found` for what is reported of `range`, or of less of it once `limit` pages were found; gives the end.
     fn each(
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
-        wanted: Wanted,
+        report: Report,
+        limit: u64,
         found: &mut impl FnMut(Run),
-    ) -> Result<()> {
+    ) -> Result<u64> {
         if range.is_empty() {
-            return Ok(());
-        }
-        if self.support.pagemap_scan {
-            self.each_region(kernel, range, wanted, found)
+            Ok(range.end())
+        } else if self.support.pagemap_scan {
+            self.each_region(kernel, range, report, limit, found)
         } else {
-            self.each_word(kernel, range, wanted, found)
+            self.each_word(kernel, range, report, found).map(|()| range.end())
         }
     }
 
@@ -125,14 +260,17 @@ impl Collector {
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
-        wanted: Wanted,
+        report: Report,
+        limit: u64,
         found: &mut impl FnMut(Run),
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let (category_inverted, category_anyof_mask) = report.filter();
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
             start: range.start(),
             end: range.end(),
-            category_anyof_mask: wanted.categories(),
+            category_inverted,
+            category_anyof_mask,
             return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
             ..PmScanArg::default()
         };
@@ -146,8 +284,10 @@ impl Collector {
         // way, it stays at that place although the scan went on (seen on 6.18), and going on there would report
         // pages twice.
         let mut reached = range.start();
+        let mut left = limit;
         loop {
             arg.start = reached;
+            arg.max_pages = left;
             arg.walk_end = 0;
             let count =
                 kernel.scan(&mut arg, &mut self.regions).map_err(|errno| refused(CALL, errno, range))?;
@@ -158,11 +298,12 @@ impl Collector {
                     let huge = region.categories & PAGE_IS_HUGE != 0;
                     found(Run::new(start, end, class(region.categories), huge));
                     reached = end;
+                    left = left.saturating_sub((end - start) / page_size());
                 }
             }
             reached = reached.max(arg.walk_end);
-            if reached >= range.end() {
-                return Ok(());
+            if reached >= range.end() || left == 0 {
+                return Ok(reached.min(range.end()));
             }
             if reached == arg.start {
                 return Err(Error::new(ErrorKind::Other, CALL)
@@ -179,7 +320,7 @@ impl Collector {
         &mut self,
         kernel: &mut impl Kernel,
         range: PageRange,
-        wanted: Wanted,
+        report: Report,
         found: &mut impl FnMut(Run),
     ) -> Result<()> {
         let page = page_size();
@@ -193,8 +334,9 @@ impl Collector {
             }
             for same in self.words[..read.min(asked)].chunk_by(|a, b| word(*a) == word(*b)) {
                 let end = at + same.len() as u64 * page;
-                let of_interest =
-                    |class: &Class| wanted == Wanted::All || matches!(class, Class::Candidate | Class::Guard);
+                let of_interest = |class: &Class| {
+                    report != Report::Candidates || matches!(class, Class::Candidate | Class::Guard)
+                };
                 if let Some(class) = word(same[0]).filter(of_interest) {
                     let class = if self.files || class != Class::File { class } else { Class::System };
                     found(Run::new(at, end, class, false));
@@ -217,8 +359,10 @@ fn class(categories: u64) -> Class {
         }
     } else if categories & PAGE_IS_GUARD != 0 {
         Class::Guard
-    } else {
+    } else if categories & PAGE_IS_SWAPPED != 0 {
         Class::Candidate
+    } else {
+        Class::Absent
     }
 }
 

@@ -42,6 +42,9 @@ pub(super) trait Kernel {
     /// `PAGEMAP_SCAN`; fills in `vec` and `vec_len` and gives the number of regions.
     fn scan(&mut self, arg: &mut PmScanArg, regions: &mut [PageRegion]) -> Result<usize, Errno>;
 
+    /// `PROCMAP_QUERY`: the mapping that covers `at`, or else the next one above it. `ENOTTY` where the kernel lacks it.
+    fn mapped(&mut self, at: u64) -> Result<Option<PageRange>, Errno>;
+
     /// Words of `/proc/self/pagemap` from the page at `start` on; gives the number read, less than asked for
     /// beyond the end of the address space.
     fn entries(&mut self, start: u64, words: &mut [u64]) -> Result<usize, Errno>;

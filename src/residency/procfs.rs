@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use super::kernel::{Kernel, Listing, SwapSpace};
 use crate::error::{Errno, Error, ErrorKind, Result};
-use crate::procmaps::{open, read_at};
+use crate::procmaps::{Maps, open, read_at};
 use crate::range::PageRange;
 use crate::uapi::IoctlArg;
 use crate::uapi::pagemap_scan::{PageRegion, PmScanArg};
@@ -20,7 +20,7 @@ const PAGEMAP: &str = "/proc/self/pagemap";
 pub(super) struct Proc {
     owner: Pid,
     pagemap: OwnedFd,
-    maps: Option<OwnedFd>,
+    maps: Option<Maps>,
     smaps: Option<OwnedFd>,
     swaps: Option<Option<OwnedFd>>,
 }
@@ -43,6 +43,15 @@ impl Proc {
     }
 }
 
+impl Proc {
+    fn maps(&mut self) -> Result<&Maps, Errno> {
+        match &mut self.maps {
+            Some(maps) => Ok(maps),
+            none => Ok(none.insert(Maps::open()?)),
+        }
+    }
+}
+
 impl Kernel for Proc {
     fn is_foreign(&self) -> bool {
         rustix::process::getpid() != self.owner
@@ -56,6 +65,10 @@ impl Kernel for Proc {
         // borrowed for as long as the call runs. It only looks at the range, which need not be mapped: no flag
         // that write-protects pages is ever set.
         unsafe { rustix::ioctl::ioctl(&self.pagemap, call) }.map_err(Errno::from)
+    }
+
+    fn mapped(&mut self, at: u64) -> Result<Option<PageRange>, Errno> {
+        self.maps()?.range_at_or_after(at)
     }
 
     fn entries(&mut self, start: u64, words: &mut [u64]) -> Result<usize, Errno> {
@@ -96,15 +109,16 @@ impl Kernel for Proc {
     }
 
     fn read(&mut self, listing: Listing, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let fd = match listing {
-            Listing::Maps => &mut self.maps,
-            Listing::Smaps => &mut self.smaps,
-        };
-        let fd = match fd {
-            Some(fd) => fd,
-            None => fd.insert(open(listing.path())?),
-        };
-        read_at(fd.as_fd(), buffer, offset)
+        match listing {
+            Listing::Maps => self.maps()?.read(offset, buffer),
+            Listing::Smaps => {
+                let smaps = match &mut self.smaps {
+                    Some(smaps) => smaps,
+                    none => none.insert(open(listing.path())?),
+                };
+                read_at(smaps.as_fd(), buffer, offset)
+            }
+        }
     }
 
     fn nodes(&mut self, pages: &[u64], nodes: &mut [i32]) -> Result<(), Errno> {

@@ -88,6 +88,8 @@ pub(super) struct Mapping {
     pub(super) userfaultfd: bool,
     /// Slots of shared memory that `Swap:` counts besides those in the page table.
     pub(super) other_slots: u64,
+    /// Scans pass over it (`VM_PFNMAP`): memory of a device.
+    pub(super) special: bool,
     /// `mincore` may not tell about this file, and answers 1 for all of it.
     pub(super) mincore_denied: bool,
 }
@@ -101,6 +103,7 @@ impl Mapping {
             file: false,
             userfaultfd: false,
             other_slots: 0,
+            special: false,
             mincore_denied: false,
         }
     }
@@ -113,6 +116,7 @@ impl Mapping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Scan,
+    Mapping,
     Entries,
     Mincore,
     Maps,
@@ -128,6 +132,8 @@ pub(super) struct Model {
     /// `CAP_SYS_ADMIN`.
     pub(super) types: bool,
     pub(super) has_ioctl: bool,
+    /// `PROCMAP_QUERY`.
+    pub(super) has_query: bool,
     pub(super) guard_known: bool,
     /// After a whole walk, `walk_end` stays in the middle of what was reported, as when the kernel's own buffer was full there.
     pub(super) stale_walk_end: bool,
@@ -148,6 +154,7 @@ impl Model {
             swap: SwapSpace::Present,
             types: false,
             has_ioctl: true,
+            has_query: true,
             guard_known: true,
             stale_walk_end: false,
             script: None,
@@ -230,8 +237,8 @@ impl Kernel for Model {
 
     fn scan(&mut self, arg: &mut PmScanArg, regions: &mut [PageRegion]) -> Result<usize, Errno> {
         self.made(Call::Scan)?;
-        assert_eq!((arg.size, arg.flags, arg.max_pages), (96, 0, 0));
-        assert_eq!((arg.category_inverted, arg.category_mask), (0, 0));
+        assert_eq!((arg.size, arg.flags), (96, 0));
+        assert_eq!(arg.category_mask, 0);
         self.asked.push(arg.category_anyof_mask);
         if !self.has_ioctl {
             return Err(Errno::ENOTTY);
@@ -242,12 +249,19 @@ impl Kernel for Model {
         let size = page_size();
         let mut count = 0;
         let room = regions.len();
+        let mut left = if arg.max_pages == 0 { u64::MAX } else { arg.max_pages };
         arg.walk_end = arg.end;
         for page in arg.start / size..arg.end / size {
-            let all = self.page(page).categories(self.guard_known);
-            if all & arg.category_anyof_mask == 0 {
+            let Some(mapping) = self.mapping(page).filter(|mapping| !mapping.special) else { continue };
+            let all = mapping.pages[(page - mapping.first) as usize].categories(self.guard_known);
+            if (all ^ arg.category_inverted) & arg.category_anyof_mask == 0 {
                 continue;
             }
+            if left == 0 {
+                arg.walk_end = page * size;
+                break;
+            }
+            left -= 1;
             let categories = all & arg.return_mask;
             let (start, end) = (page * size, (page + 1) * size);
             match regions[..count].last_mut() {
@@ -266,6 +280,17 @@ impl Kernel for Model {
             arg.walk_end = regions[count / 2].start;
         }
         Ok(count)
+    }
+
+    fn mapped(&mut self, at: u64) -> Result<Option<PageRange>, Errno> {
+        self.made(Call::Mapping)?;
+        if !self.has_query {
+            return Err(Errno::ENOTTY);
+        }
+        let size = page_size();
+        let found = self.mappings.iter().find(|mapping| mapping.end() * size > at);
+        Ok(found
+            .map(|mapping| PageRange::new(mapping.first * size, mapping.pages.len() as u64 * size).unwrap()))
     }
 
     fn entries(&mut self, start: u64, words: &mut [u64]) -> Result<usize, Errno> {

@@ -8,7 +8,7 @@ use crate::residency::calibration::Calibration;
 use crate::residency::kernel::SwapSpace;
 use crate::residency::scanner::Engine;
 use crate::residency::{Composition, Depth, Place, Residency};
-use crate::uapi::pagemap_scan::PAGE_IS_SWAPPED;
+use crate::uapi::pagemap_scan::{PAGE_IS_HUGE, PAGE_IS_PFNZERO, PAGE_IS_PRESENT, PAGE_IS_SWAPPED};
 
 const FIRST: u64 = 64;
 
@@ -420,4 +420,77 @@ fn compositions() {
     assert_eq!(composition(&[Device, System, Absent]), Composition::Unpopulated);
     assert_eq!(composition(&[Device, Swapped]), Composition::Unpopulated);
     assert_eq!(composition(&[Device, SwapCached]), Composition::Unpopulated, "one of the two is swapped out");
+}
+
+/// Two mappings that follow each other, and an engine to which two pages are many.
+fn by_mapping(low: &[Page], high: &[Page]) -> Engine<Model> {
+    let low = Mapping::anonymous(FIRST, low);
+    let high = Mapping::anonymous(low.end(), high);
+    let mut engine = engine(Model::new(vec![low, high]));
+    engine.collector.many_pages = 2;
+    engine
+}
+
+const POPULATED: u64 = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+const NOT_PLAIN: u64 = PAGE_IS_PRESENT | PAGE_IS_PFNZERO | PAGE_IS_HUGE;
+
+#[test]
+fn plain_pages_of_large_mappings_are_not_reported() {
+    let mut engine =
+        by_mapping(&[System, System, System, Zero, System, Absent, System], &[Absent, System, Guard]);
+    engine.depth = Depth::Cheap;
+    assert_eq!(letters(&scan(&mut engine)), "ssszs.s.sg");
+    // Two pages; what is not plain in the other five; whether the first and the last of those not reported are present; and the second mapping.
+    assert_eq!(engine.kernel.asked, [POPULATED, NOT_PLAIN, POPULATED, POPULATED, POPULATED]);
+}
+
+#[test]
+fn memory_of_a_device_is_not_taken_for_plain_pages() {
+    let mut engine = by_mapping(&[System; 2], &[Absent; 6]);
+    engine.kernel.mappings[1].special = true;
+    let last = Mapping::anonymous(engine.kernel.mappings[1].end(), &[System; 4]);
+    engine.kernel.mappings.push(last);
+    let residency = scan(&mut engine);
+    assert_eq!(letters(&residency), "ss......ssss");
+    assert_eq!(residency.runs().len(), 3);
+}
+
+#[test]
+fn a_mapping_that_vanishes_under_the_scan_is_not_taken_for_plain_pages() {
+    let mut engine = by_mapping(&[System; 8], &[System; 2]);
+    let mut scans = 0;
+    engine.kernel.script = Some(Box::new(move |call, mappings| {
+        scans += u32::from(call == Call::Scan);
+        // After the mapping was named its end goes away.
+        if scans == 2 {
+            mappings[0].pages.truncate(5);
+        }
+    }));
+    let mut residency = Residency::new();
+    engine.scan(pages(FIRST, 10), &mut residency).unwrap();
+    assert_eq!(letters(&residency), "sssss...ss");
+}
+
+#[test]
+fn absent_memory_is_one_question() {
+    let mut engine = by_mapping(&[Absent; 8], &[Absent; 8]);
+    assert_eq!(letters(&scan(&mut engine)), ".".repeat(16));
+    assert_eq!(engine.kernel.calls, [Call::Scan]);
+}
+
+#[test]
+fn kernels_that_name_no_mappings_are_asked_at_once() {
+    let mut engine = by_mapping(&[System, Zero, System, System], &[System; 6]);
+    engine.kernel.has_query = false;
+    assert_eq!(letters(&scan(&mut engine)), "szssssssss");
+    assert_eq!(engine.kernel.asked, [POPULATED; 2]);
+}
+
+#[test]
+fn many_small_mappings_are_not_asked_for_one_by_one() {
+    let mappings = (0..1000).map(|i| Mapping::anonymous(FIRST + 3 * i, &[System, Zero])).collect();
+    let mut engine = engine(Model::new(mappings));
+    engine.collector.many_pages = 3;
+    assert_eq!(letters(&scan(&mut engine)), "sz.".repeat(1000)[..2999]);
+    assert!(engine.kernel.count(Call::Mapping) < 20, "{}", engine.kernel.count(Call::Mapping));
 }

@@ -36,16 +36,19 @@ fn content() -> impl Strategy<Value = Vec<Page>> {
 }
 
 fn any_mapping() -> impl Strategy<Value = (u64, Mapping)> {
-    (content(), 0u64..3, any::<[bool; 4]>(), 0u64..3).prop_map(
-        |(pages, gap, [shared, file, userfaultfd, denied], other_slots)| {
+    (content(), 0u64..3, any::<[bool; 4]>(), 0u64..3, prop::bool::weighted(0.1)).prop_map(
+        |(pages, gap, [shared, file, userfaultfd, denied], other_slots, special)| {
             let mut mapping = Mapping::anonymous(0, &pages);
             mapping.shared = shared && file;
             mapping.file = file;
             mapping.userfaultfd = userfaultfd;
             mapping.mincore_denied = denied && file;
             mapping.other_slots = if file { other_slots } else { 0 };
+            mapping.special = special;
             for page in &mut mapping.pages {
                 *page = match *page {
+                    // Entries of memory of a device are nobody's pages.
+                    _ if special => Page::Absent,
                     Page::Marker if !userfaultfd => Page::Absent,
                     Page::Marker | Page::Absent => *page,
                     _ if mapping.shared => Page::File,
@@ -64,8 +67,8 @@ fn any_model() -> impl Strategy<Value = Model> {
         SwapSpace::Empty,
         SwapSpace::NotBuilt,
     ]);
-    (prop::collection::vec(any_mapping(), 1..5), swap, any::<[bool; 4]>()).prop_map(
-        |(parts, swap, [types, has_ioctl, guard_known, stale_walk_end])| {
+    (prop::collection::vec(any_mapping(), 1..5), swap, any::<[bool; 5]>()).prop_map(
+        |(parts, swap, [types, has_ioctl, has_query, guard_known, stale_walk_end])| {
             let mut at = FIRST;
             let mut mappings = Vec::new();
             for (gap, mut mapping) in parts {
@@ -81,7 +84,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                 }
                 mappings.push(mapping);
             }
-            Model { swap, types, has_ioctl, guard_known, stale_walk_end, ..Model::new(mappings) }
+            Model { swap, types, has_ioctl, has_query, guard_known, stale_walk_end, ..Model::new(mappings) }
         },
     )
 }
@@ -97,12 +100,14 @@ proptest! {
     fn nothing_is_claimed_that_is_not_so(
         model in any_model(),
         cut in any::<(prop::sample::Index, prop::sample::Index)>(),
+        many_pages in 1u64..6,
     ) {
         let total = span(&model) as usize;
         let (a, b) = (cut.0.index(total + 1) as u64, cut.1.index(total + 1) as u64);
         let (low, high) = (FIRST + a.min(b), FIRST + a.max(b));
         let range = PageRange::new(low * page_size(), (high - low) * page_size()).unwrap();
         let mut engine = Engine::new(model).unwrap();
+        engine.collector.many_pages = many_pages;
         let mut residency = Residency::new();
         for depth in [Depth::Exact, Depth::Cheap, Depth::Settled] {
             engine.depth = depth;

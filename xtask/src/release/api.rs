@@ -114,11 +114,22 @@ fn page(html: &str) -> Vec<String> {
         ("<span id=\"variant.", "</span>"),
     ] {
         for part in own.split(start).skip(1) {
-            lines.push(words(part.split(end).next().unwrap_or_default()));
+            lines.push(words(&without_toggles(part.split(end).next().unwrap_or_default())));
         }
     }
     lines.retain(|line| !line.is_empty());
     lines
+}
+
+/// A declaration without the "Show 15 fields" that opens a long one: it comes and goes with the item's length.
+fn without_toggles(html: &str) -> String {
+    let mut text = String::new();
+    let mut rest = html;
+    while let Some((before, after)) = rest.split_once("<summary class=\"hideme\">") {
+        text.push_str(before);
+        rest = after.split_once("</summary>").map_or("", |(_, after)| after);
+    }
+    text + rest
 }
 
 /// The text of a piece of HTML, its white space made alike.
@@ -159,6 +170,13 @@ mod tests {
                 "impl Clone for Gpu"
             ]
         );
+    }
+
+    #[test]
+    fn a_long_declaration_reads_as_a_short_one() {
+        let html = r##"<pre class="rust item-decl"><code>pub struct Kernel {<details class="toggle type-contents-toggle"><summary class="hideme"><span>Show 15 fields</span></summary>    pub version: <a href="x">u32</a>,
+}</details></code></pre>"##;
+        assert_eq!(page(html), ["pub struct Kernel { pub version: u32, }"]);
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! has written the reply. Neither side holds a lock, and the engine reads and writes nothing but the table.
 
 use std::cell::UnsafeCell;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{Timespec, futex};
@@ -20,6 +21,10 @@ use crate::error::Errno;
 pub(crate) const SLOTS: usize = 64;
 /// Bytes that travel with a request or its reply.
 pub(crate) const BOUNCE: usize = 64 << 10;
+
+/// How long a thread looks for its reply before it falls asleep: about what it takes to wake on an idle processor.
+const AWAKE: Duration = Duration::from_micros(50);
+const LOOKS_BETWEEN_TIMES: u32 = 16;
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
@@ -197,9 +202,12 @@ impl Claim {
         unsafe { std::slice::from_raw_parts_mut(self.line.view().bounce(self.index), BOUNCE) }
     }
 
-    /// Submits `request` and sleeps until the engine replies.
+    /// Submits `request` and waits until the engine replies, asleep if that takes longer.
     pub(crate) fn call(&mut self, request: Request) -> Reply {
         self.submit(request);
+        if let Some(reply) = self.watch_for_reply() {
+            return reply;
+        }
         loop {
             if let Some(reply) = self.reply() {
                 return reply;
@@ -236,6 +244,28 @@ impl Claim {
         if table.sleeping.swap(0, Ordering::SeqCst) == 1 {
             // Fails only when the counter is full, and then the engine has been told.
             let _ = rustix::io::write(self.line.doorbell.as_fd(), bytemuck::bytes_of(&table.ring));
+        }
+    }
+
+    /// Looks for the reply for as long as falling asleep and waking up would take. Pointless where the engine needs this processor.
+    fn watch_for_reply(&mut self) -> Option<Reply> {
+        static PROCESSORS: OnceLock<usize> = OnceLock::new();
+        let processors =
+            PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        if *processors == 1 {
+            return None;
+        }
+        let start = Instant::now();
+        loop {
+            for _ in 0..LOOKS_BETWEEN_TIMES {
+                if let Some(reply) = self.reply() {
+                    return Some(reply);
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() >= AWAKE {
+                return None;
+            }
         }
     }
 

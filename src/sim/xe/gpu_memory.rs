@@ -6,7 +6,7 @@ use super::address_space::{AddressSpace, State};
 use super::cpu::errno_of;
 use super::fault::Access;
 use super::object::Object;
-use super::vmas::Backing;
+use super::vmas::{Backing, Vma};
 use crate::error::Errno;
 use crate::pagemap::DeviceAtomic;
 use crate::sim::user_memory::WriteAccess;
@@ -58,6 +58,19 @@ impl AddressSpace {
             Target::Object(object, offset) => object.write(offset, bytes),
             Target::Nowhere => Ok(()),
         })
+    }
+
+    /// Serves the fault of a write to a mirror, if there is one, and tells whether there was. What cannot be served is left to the
+    /// write itself.
+    pub(super) fn gpu_faults(&self, address: u64, tile: u32) -> Result<bool, Errno> {
+        let mut state = self.lock();
+        if state.dead || !state.vmas.at(address).is_some_and(Vma::is_mirror) {
+            return Ok(false);
+        }
+        self.collect(&mut state)?;
+        let range = state.ranges.at(address).copied();
+        let valid = range.map(|range| self.is_valid(&range, tile)).transpose()?.unwrap_or(false);
+        Ok(!valid && self.translate(&mut state, address, Access::Write, tile).is_ok())
     }
 
     /// Adds to four bytes atomically.

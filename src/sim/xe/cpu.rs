@@ -114,6 +114,13 @@ impl Cpu<'_> {
         })
     }
 
+    /// Whether the device pages of a range were moved there together.
+    pub(super) fn is_one_allocation(self, start: u64, end: u64) -> Result<bool, Errno> {
+        let window = self.0.window_at(start).map_err(|error| errno_of(&error))?;
+        let all = PageRange::from_aligned(start, end);
+        Ok(window.and_then(|window| window.range()).is_some_and(|window| window.contains_range(all)))
+    }
+
     /// Brings every page of a range back to system memory. What stays on a device after all stays there.
     pub(super) fn bring_back(self, start: u64, end: u64) {
         let _ = self.0.migrate_to_ram(PageRange::from_aligned(start, end));

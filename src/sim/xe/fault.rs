@@ -52,7 +52,8 @@ impl AddressSpace {
                 false => self.preferred(vma, tile),
             };
             let wants_system = target.is_none();
-            let target = target.filter(|_| self.gpu.config().migrates && self.should_migrate(&range));
+            let target =
+                target.filter(|_| tries > 0 && self.gpu.config().migrates && self.should_migrate(&range));
             if let Some(pagemap) = target {
                 let moved = self.migrate(state, &range, &pagemap, timeslice);
                 tries -= 1;
@@ -61,7 +62,7 @@ impl AddressSpace {
                     // An ordinary access is served where the pages are.
                     Err(errno) if needs_vram && tries == 0 => return Err(errno),
                     Err(_) if needs_vram => continue,
-                    _ => tries = tries.max(1),
+                    _ => {}
                 }
             }
             let write = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0;

@@ -94,6 +94,11 @@ impl AddressSpace {
     pub(super) fn get_pages(&self, range: &SvmRange, write: bool) -> Result<Place, Errno> {
         let cpu = self.cpu()?;
         if let Some(place @ Place::Vram(_)) = self.place_of(range)? {
+            // Pages of several allocations are not mapped together: they go back, and whoever wanted them looks again.
+            if !self.is_known(range)? && !cpu.is_one_allocation(range.start, range.end)? {
+                cpu.bring_back(range.start, range.end);
+                return Err(Errno::EOPNOTSUPP);
+            }
             return Ok(place);
         }
         cpu.bring_back(range.start, range.end);

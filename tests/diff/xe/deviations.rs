@@ -53,7 +53,49 @@ pub(super) const KNOWN: &[Deviation] = &[
         is: read_around,
         then: Then::Stop,
     },
+    Deviation {
+        name: "a part of a huge page in VRAM",
+        why: "the same bug of Linux 7.3 under a mirror: a range that is smaller than the huge page its memory is in (the block moved, \
+              and the GPU's mappings there are smaller) is mapped to the beginning of that page; the simulation writes where it should",
+        is: misplaced_part,
+        then: Then::Stop,
+    },
 ];
+
+/// Contents that differ, all of them in blocks that moved as a whole, that the edge of a GPU mapping cuts, and that the GPU used.
+fn misplaced_part(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let is = |step: &Step, verbs: &[&str]| verbs.contains(&step.verb.as_str());
+    let place = |step: &Step, name: &str| {
+        let (at, pages) = (step.number(name, 0).unwrap_or(0), step.number("pages", 1).unwrap_or(1));
+        (at, at.saturating_add(pages))
+    };
+    let touches = |step: &Step, name: &str, block: u64| {
+        place(step, name).0 / HUGE <= block && block * HUGE < place(step, name).1
+    };
+    let cuts = |step: &Step, block: u64| {
+        let (start, end) = place(step, "at");
+        [start, end].iter().any(|edge| edge / HUGE == block && edge % HUGE != 0)
+    };
+    let misplaced = |block: u64| {
+        let whole =
+            |step: &Step| step.number("to", 0) == Ok(block * HUGE) && step.number("pages", 1) == Ok(HUGE);
+        let Some(moved) = steps.iter().position(|step| is(step, &["remap"]) && whole(step)) else {
+            return false;
+        };
+        let binds =
+            |step: &&Step| is(step, &["bind", "op", "madvise"]) && step.text("op") != Some("prefetch");
+        let used =
+            |step: &Step| is(step, &["gpu"]) && (touches(step, "at", block) || touches(step, "from", block));
+        steps.iter().filter(binds).any(|step| cuts(step, block)) && steps[moved..].iter().any(used)
+    };
+    if !is(&mismatch.step, &["read"]) {
+        return false;
+    }
+    let first = mismatch.step.number("at", 0).unwrap_or(0);
+    let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
+    let differing = (first..).zip(real.iter().zip(&sim)).filter(|(_, (real, sim))| real != sim);
+    real.len() == sim.len() && { differing }.all(|(page, _)| misplaced(page / HUGE))
+}
 
 /// Pages of files that are mapped on the real side only, all of them beside one that was read since they were mapped.
 fn read_around(mismatch: &Mismatch, steps: &[Step]) -> bool {

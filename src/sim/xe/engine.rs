@@ -115,7 +115,11 @@ impl Queue {
                 // A batch in a null mapping runs to the end of that, and then into what is there.
                 NOOP => {
                     let here = batch.wrapping_add(4 * at);
-                    self.vm.null_until(here).map_or(1, |end| (end.wrapping_sub(here) / 4).max(1))
+                    let zeroes = match self.vm.null_until(here) {
+                        Some(end) => end.wrapping_sub(here) / 4,
+                        None => self.vm.gpu_zeroes(here, self.tile)?,
+                    };
+                    zeroes.max(1)
                 }
                 STORE_DWORD => {
                     self.vm.gpu_write(access, address(at + 1)?, &dword(at + 3)?.to_le_bytes(), self.tile)?;

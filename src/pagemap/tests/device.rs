@@ -36,6 +36,34 @@ fn reads_and_writes_reach_both_kinds_of_memory_and_move_nothing() {
 }
 
 #[test]
+fn an_access_goes_on_where_the_next_page_is() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let other = VramRegion::new(&space, 8 * MB2).unwrap();
+    let memory = Memory::filled(16 * page_size());
+    // Device, another device, system memory, device.
+    for (region, page) in [(&vram, 0), (&other, 1), (&vram, 3)] {
+        space.migrate_to_devmem(region, memory.part(page, 1), &MigrateOptions::new()).unwrap();
+    }
+    for page in 1..4 {
+        let edge = memory.start() + page * page_size();
+        let bytes: Vec<u8> = (0..32).map(|n| 0x40 + n + page as u8).collect();
+        write(&space, edge - 13, &bytes).unwrap();
+        let mut seen = [0; 32];
+        space.device_read(edge - 13, &mut seen).unwrap();
+        assert_eq!(seen[..], bytes);
+    }
+    assert_eq!(device_bytes(&space, memory.range()), 3 * page_size());
+    for page in 1..4u64 {
+        let bytes: Vec<u8> = (0..32).map(|n| memory.get(page * page_size() - 13 + n)).collect();
+        assert!(
+            bytes.iter().copied().eq((0..32).map(|n| 0x40 + n + page as u8)),
+            "at page {page}: {bytes:x?}"
+        );
+    }
+    memory.check_pages(4..16);
+}
+
+#[test]
 fn writes_to_holes_stick() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::absent(MB2);

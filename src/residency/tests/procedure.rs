@@ -181,6 +181,13 @@ fn a_migration_in_flight_is_looked_at_again() {
 }
 
 #[test]
+fn device_pages_that_stay_are_looked_at_twice() {
+    let mut engine = engine(Model { swap: SwapSpace::Empty, ..model(&[System, Device, Device, Absent]) });
+    assert_eq!(letters(&scan(&mut engine)), "sDD.");
+    assert_eq!(engine.kernel.count(Call::Scan), 2);
+}
+
+#[test]
 fn pages_that_move_all_the_time_end_as_ambiguous() {
     let mut model = model(&[Device, Device, System]);
     model.swap = SwapSpace::Empty;
@@ -469,6 +476,14 @@ fn a_mapping_that_vanishes_under_the_scan_is_not_taken_for_plain_pages() {
     let mut residency = Residency::new();
     engine.scan(pages(FIRST, 10), &mut residency).unwrap();
     assert_eq!(letters(&residency), "sssss...ss");
+}
+
+#[test]
+fn what_is_a_file_is_asked_of_each_page_of_large_mappings_too() {
+    let mut engine = by_mapping(&[System, Coherent, Coherent, Coherent, File, System], &[File; 4]);
+    engine.collector.files = true;
+    assert_eq!(letters(&scan(&mut engine)), "sDDDssssss");
+    assert!(!engine.kernel.asked.contains(&NOT_PLAIN), "{:x?}", engine.kernel.asked);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the device does to memory.
 
 use super::*;
-use crate::pagemap::DeviceAtomic;
+use crate::pagemap::{DeviceAtomic, Windows};
 
 fn write(space: &Space, at: u64, bytes: &[u8]) -> crate::Result<()> {
     // SAFETY: the tests write to their own `Memory` only, which is touched through atomics.
@@ -171,4 +171,24 @@ fn cpu_and_device_count_together_without_losing_one() {
         });
     });
     assert_eq!(memory.word(64).load(std::sync::atomic::Ordering::SeqCst), 2 * EACH);
+}
+
+#[test]
+fn an_access_to_a_page_that_stays_out_of_reach_ends() {
+    use rustix::mm::{Advice, MprotectFlags};
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let memory = Memory::filled(MB2);
+    let window = memory.part(16, 16);
+    let options = MigrateOptions::new().windows(Windows::Blocks(window.len()));
+    space.migrate_to_devmem(&vram, window, &options).unwrap();
+    // A page within the window that is not the device's, and that the process may not read.
+    let page = memory.part(17, 1);
+    memory.advise(page, Advice::LinuxDontNeed).unwrap();
+    memory.protect(page, MprotectFlags::empty());
+    let mut bytes = vec![0; 2 * page_size() as usize];
+    let error = space.device_read(window.start(), &mut bytes).unwrap_err();
+    assert!(matches!(errno(&error), libc::EFAULT | libc::EAGAIN), "{error}");
+    memory.protect(page, MprotectFlags::READ | MprotectFlags::WRITE);
+    space.device_read(window.start(), &mut bytes).unwrap();
+    assert_eq!((bytes[0], bytes[page_size() as usize]), (Memory::pattern(16), 0));
 }

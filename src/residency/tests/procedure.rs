@@ -295,10 +295,13 @@ fn errors_of_each_call_are_reported_as_such() {
         let mut residency = Residency::new();
         let error = engine.scan(pages(FIRST, 2), &mut residency).unwrap_err();
         assert_eq!((error.kind(), error.call(), error.errno()), (kind, name, Some(errno)));
+        assert_eq!(error.reason().contains("beyond the addresses of user memory"), errno == Errno::EFAULT);
         assert!(residency.range().is_none() && residency.runs().is_empty());
     }
     let refused = Engine::new(Model { fail: Some((Call::Scan, Errno::EPERM)), ..model(&[]) });
     assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied), "a sandbox");
+    let nothing = Engine::new(Model { fail: Some((Call::Scan, Errno::EINVAL)), ..model(&[]) });
+    assert_eq!(nothing.err().map(|error| error.kind()), Some(ErrorKind::InvalidArgument), "not even this");
 }
 
 #[test]
@@ -399,6 +402,38 @@ fn more_regions_than_fit_at_once() {
     let first = engine.kernel.count(Call::Scan);
     scan(&mut engine);
     assert!(engine.kernel.count(Call::Scan) - first < first, "the buffer has grown");
+}
+
+#[test]
+fn the_buffer_of_regions_grows_to_its_limit_and_stays() {
+    let content: Vec<Page> = (0..20_000).map(|i| if i % 2 == 0 { System } else { Zero }).collect();
+    let mut engine = engine(model(&content));
+    engine.collector.files = true;
+    scan(&mut engine);
+    engine.kernel.calls.clear();
+    scan(&mut engine);
+    assert_eq!(engine.kernel.count(Call::Scan), 20_000usize.div_ceil(4096));
+}
+
+#[test]
+fn a_mapping_of_few_pages_is_not_asked_for_however_often_they_alternate() {
+    let content: Vec<Page> = (0..1000).map(|i| if i % 2 == 0 { System } else { Zero }).collect();
+    let mut engine = engine(model(&content));
+    engine.depth = Depth::Cheap;
+    assert_eq!(letters(&scan(&mut engine)), "sz".repeat(500));
+    assert_eq!(engine.kernel.count(Call::Mapping), 0);
+}
+
+#[test]
+fn what_is_reported_around_the_range_is_cut_off() {
+    let mut engine =
+        engine(Model { reports_neighbours: true, ..model(&[Zero, System, Zero, Absent, System]) });
+    let mut residency = Residency::new();
+    for (first, count, expected) in [(1, 3, "sz."), (2, 2, "z."), (1, 1, "s"), (3, 1, ".")] {
+        engine.scan(pages(FIRST + first, count), &mut residency).unwrap();
+        assert_eq!(letters(&residency), expected);
+        assert!(residency.runs().iter().all(|run| !run.range().is_empty()), "{residency:?}");
+    }
 }
 
 #[test]

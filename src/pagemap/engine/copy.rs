@@ -7,10 +7,11 @@
 use std::os::fd::AsFd;
 
 use super::mask::{MAX_PAGES, Mask};
-use super::node::{NIL, Node, State};
+use super::node::{Node, State};
 use super::pool::Pool;
 use super::request::{Failure, Populate, Reply, Why};
 use super::step::{Step, Work};
+use super::treap::NIL;
 use super::{Engine, Stop, now};
 use crate::error::Errno;
 use crate::range::SIZE_2M;

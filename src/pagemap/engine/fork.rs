@@ -5,9 +5,10 @@
 //! kernel reports forks (that takes a privilege) the child's copy is filled as well, which covers forks that bypass
 //! the C library.
 
-use super::node::{NIL, State};
+use super::node::State;
 use super::request::Reply;
 use super::step::{Step, Work};
+use super::treap::NIL;
 use super::uffd::Uffd;
 use super::{Engine, now};
 use crate::error::Errno;

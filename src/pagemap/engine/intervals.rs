@@ -3,8 +3,7 @@
 //! A tree by start and end in which each node knows the highest end below it, in memory of the engine's own.
 
 use super::arena::ArenaVec;
-use super::node::NIL;
-use super::treap::{Link, Root, Treap};
+use super::treap::{Link, NIL, Root, Treap};
 use crate::error::Errno;
 
 /// A range `[start, end)`; ordered by start, then end.

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::mask::Mask;
-use super::node::{NIL, State};
+use super::node::State;
 use super::request::{Failure, Reply, Why};
 use super::step::{Pending, Step, Work};
+use super::treap::NIL;
 use super::{Engine, Stop, now, sleep_for};
 use crate::error::Errno;
 use crate::uapi::userfaultfd::UFFDIO_REGISTER_MODE_MISSING;

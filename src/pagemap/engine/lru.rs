@@ -1,7 +1,7 @@
 //! The order in which the windows of a region were used: the oldest is the first to make room.
 
 use super::Engine;
-use super::node::NIL;
+use super::treap::NIL;
 
 impl Engine {
     pub(super) fn link_newest(&mut self, index: u32) {

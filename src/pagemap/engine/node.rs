@@ -2,10 +2,7 @@
 
 use super::mask::Mask;
 use super::request::{NodeId, RegionId};
-use super::treap::Link;
-
-/// Index of no node.
-pub(super) const NIL: u32 = u32::MAX;
+use super::treap::{Link, NIL};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {

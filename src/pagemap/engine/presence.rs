@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 
 use super::mask::Mask;
-use super::node::{NIL, Node, State};
+use super::node::{Node, State};
 use super::pool::{self, Pool};
+use super::treap::NIL;
 use super::{Engine, Stop};
 use crate::error::Errno;
 

@@ -1,10 +1,11 @@
 //! VRAM regions: made, looked at, removed.
 
 use super::blocks::Blocks;
-use super::node::{NIL, State};
+use super::node::State;
 use super::pool::Pool;
 use super::request::{Failure, RegionId, RegionState, Reply, Why};
 use super::step::{Step, Work};
+use super::treap::NIL;
 use super::{Engine, MAX_REGIONS};
 use crate::error::Errno;
 use crate::pagemap::counters::Counters;

@@ -3,9 +3,9 @@
 use std::ops::{Index, IndexMut};
 
 use super::arena::ArenaVec;
-use super::node::{NIL, Node, State};
+use super::node::{Node, State};
 use super::request::NodeId;
-use super::treap::{Link, Root, Treap};
+use super::treap::{Link, NIL, Root, Treap};
 use crate::error::Errno;
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! A binary tree that random priorities keep shallow. Its nodes lie in somebody's slab and point to each other by index, so
 //! that it needs no memory but the slab's.
 
-use super::node::NIL;
+/// Index of no node.
+pub(super) const NIL: u32 = u32::MAX;
 
 /// What the tree keeps in a node.
 #[derive(Clone, Copy, Debug)]

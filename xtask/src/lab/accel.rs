@@ -4,10 +4,11 @@
 //! error"), so opening it proves nothing. `auto` boots a kernel with KVM once, without any GPU, and remembers the
 //! outcome until the host or QEMU changes.
 
-use super::boot::{self, Spec, Tools};
+use super::boot::run_once;
 use super::device::DeviceOptions;
 use super::kernel::Kernel;
 use super::qemu::Accel;
+use super::spec::{Spec, Tools};
 use anyhow::{Result, bail};
 use std::fs::{self, File};
 use std::time::Duration;
@@ -74,7 +75,7 @@ fn works(tools: &Tools, kernel: &Kernel) -> Result<bool> {
         boot_wait: TRIAL,
         expected: Vec::new(),
     };
-    let report = boot::run_once(tools, &spec, &mut |_| {})?;
+    let report = run_once(tools, &spec, &mut |_| {})?;
     let verdict = report.is_sound() && report.prepared_ms.is_some();
     fs::write(&path, format!("{key}\n{}\n", if verdict { "works" } else { "fails" }))?;
     Ok(verdict)

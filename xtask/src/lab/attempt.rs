@@ -1,10 +1,10 @@
 //! A boot under way: the virtual GPUs, QEMU, the guest's messages and the kernel's log, up to the verdict.
 
-use super::boot::{End, Report, Spec, Tools};
 use super::cache::Cache;
 use super::device::{self, Device};
 use super::klog::{self, Watch};
 use super::qemu::{Accel, Console, Machine};
+use super::spec::{End, Report, Spec, Tools};
 use crate::child::{self, Guarded};
 use anyhow::{Context, Result};
 use guest_init::{Decoder, Message};

@@ -1,11 +1,12 @@
 //! `lab check`: whether the lab notices what it must notice. Boots guests without a GPU whose programs misbehave in
 //! every known way, and compares what is reported.
 
-use super::boot::{self, End, Report, Spec, Tools};
+use super::boot::run_once;
 use super::initramfs::GuestFile;
 use super::options::GuestOptions;
 use super::programs::{Kind, Target, Workspace};
 use super::session;
+use super::spec::{End, Report, Spec, Tools};
 use anyhow::Result;
 use guest_init::{Message, Program, User};
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ impl Bench<'_> {
 
     fn run(&self, spec: &Spec) -> Result<(Report, Output)> {
         let mut output = Output::default();
-        let report = boot::run_once(self.tools, spec, &mut |message| match message {
+        let report = run_once(self.tools, spec, &mut |message| match message {
             Message::Stdout(program, bytes) => output.stdout.entry(*program).or_default().extend(bytes),
             Message::Results(program, bytes) => output.results.entry(*program).or_default().extend(bytes),
             _ => {}

@@ -20,10 +20,11 @@ mod programs;
 mod qemu;
 mod session;
 mod setup;
+mod spec;
 mod vendor;
 
 pub(crate) use apt::{Apt, Source};
-pub(crate) use boot::{End, Report, Tools, run as boot};
+pub(crate) use boot::run as boot;
 pub(crate) use cache::Cache;
 pub(crate) use cli::{busybox, main};
 pub(crate) use guest_init::Message;
@@ -38,4 +39,5 @@ pub(crate) use session::{
     Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, describe_unknown, spec,
     tools,
 };
+pub(crate) use spec::{End, Report, Tools};
 pub(crate) use vendor::Vendor;

@@ -1,10 +1,10 @@
 //! From options to a boot: find or build the tools, put programs into the guest, say how they ended.
 
 use super::accel;
-use super::boot::{End, Report, Spec, Tools};
 use super::initramfs::{self, GuestFile};
 use super::options::GuestOptions;
 use super::programs::{Kind, Target, Workspace};
+use super::spec::{End, Report, Spec, Tools};
 use super::vendor::Gpus;
 use super::{kernel::Kernel, qemu::Accel};
 use anyhow::{Context, Result};

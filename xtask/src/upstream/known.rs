@@ -27,6 +27,19 @@ const KNOWN: &[Known] = &[
         why: "orders the driver to fail, which takes a kernel built with CONFIG_DRM_XE_DEBUG",
     },
     Known {
+        program: "xe_vm",
+        subtests: &["out-of-memory"],
+        kernels: None,
+        why: "binds pieces of 512 MiB until VRAM is full, and has none here; passes with `--profile vram=2G --memory 6144`",
+    },
+    Known {
+        program: "xe_vm",
+        subtests: &["overcommit-nonfault-vram-lr-external-nodefer"],
+        kernels: None,
+        why: "binds more than VRAM before there is a queue: xe evicts, and maps anew only what a queue is stopped for, so that the first \
+              queue writes by old page tables (seen in the driver's trace events on 7.3)",
+    },
+    Known {
         program: "xe_pat",
         subtests: &["pat-index-xe2", "pt-caching-update-pat-and-pte"],
         kernels: None,

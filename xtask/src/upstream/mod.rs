@@ -31,7 +31,7 @@ process of its own, and compares what fails with the list of what cannot work th
                         only this program or these subtests (* stands for any text); may be repeated
   --all                 every subtest of the chosen programs; by default many variants are left out
   --list                only name the subtests
-  --timeout S           for each subtest (default: 120)
+  --timeout S           for each subtest (default: 300)
   --report DIR          where the table goes, and what failing subtests printed (default: upstream in cargo's
                         target folder)
   --refresh             look for newer packages
@@ -57,7 +57,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
         all: false,
         list: false,
         refresh: false,
-        timeout: Duration::from_secs(120),
+        timeout: Duration::from_secs(300),
         report: None,
     };
     while let Some(arg) = parser.next()? {

@@ -46,6 +46,7 @@
 //!
 //! * Memory in VRAM must **not be moved** to another address (`mremap`, and `realloc` of large blocks, which is how a `Vec` grows):
 //!   see below.
+//! * Memory in VRAM must **not be touched while the driver evicts it** for other memory of the process: see below.
 //!
 //! # Memory that moves
 //!
@@ -59,6 +60,21 @@
 //! [`Buffer`](crate::Buffer) never moves. This crate does not look for such pages before it sets attributes: page tables say
 //! that a page is in VRAM and not whether the driver knows, so telling the two apart takes two more system calls with every call,
 //! between which another thread can move memory all the same.
+//!
+//! # More memory than VRAM
+//!
+//! What does not fit any more takes the place of what came first, also of the same process. A CPU thread that faults on a page in
+//! VRAM holds that page's lock, and waits for the prefetch to end; the eviction, which is part of that prefetch, cannot take the page
+//! along, tries three times, and says that it is done (`svm_range_evict_svm_bo` in 7.3.4, "Migration failed during eviction" in the
+//! kernel's log). The page's memory then belongs to two: its contents are lost, and the thread gets a `SIGBUS` or waits for
+//! ever, in a wait that no signal ends.
+//!
+//! Leave no eviction to the driver while other threads touch what is in VRAM: keep within what fits. A
+//! [`Budget`](crate::Budget) refuses or splits what does not, or brings other memory back first, which does wait for such pages.
+//!
+//! Attributes of a **part** of what an earlier call covered take the driver's range apart, and it counts wrongly what of it is in VRAM if
+//! that is not all (`svm_range_split_pages`); later touches and evictions then free memory that is in use. Prefetch again what was
+//! prefetched, as a whole. This crate's own second attempts at what stayed behind never take a range apart.
 //!
 //! # What is not here
 //!

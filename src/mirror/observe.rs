@@ -60,9 +60,13 @@ impl Scratch {
         self.scanner.set_depth(if observe == Observe::Exactly { Depth::Exact } else { Depth::Cheap });
         space.check_for_resets(range)?;
         self.scanner.scan(range, &mut self.before)?;
+        let mut by_mapping = false;
         match space.prefetch(range, target) {
             Ok(()) => {}
-            Err(error) if stops_at_one_mapping(&error) => self.prefetch_by_mapping(space, range, target)?,
+            Err(error) if stops_at_one_mapping(&error) => {
+                by_mapping = true;
+                self.prefetch_by_mapping(space, range, target)?;
+            }
             // What moved nevertheless shows in the second look. xe: also when the range does not fit in VRAM and its end evicts its
             // beginning.
             Err(error) if target.is_vram() && lost_a_race(&error) => {}
@@ -73,7 +77,7 @@ impl Scratch {
             if target.is_vram() {
                 for _ in 0..PASSES {
                     self.missing_before.clone_from(&self.missing);
-                    if !self.prefetch_leftovers(space, target)? {
+                    if !self.prefetch_leftovers(space, range, by_mapping, target)? {
                         break;
                     }
                     tally = self.look(range, target)?;
@@ -129,34 +133,51 @@ impl Scratch {
         parts.map(|part| part.len()).sum()
     }
 
-    /// Tries the missing parts of movable memory again in blocks of 2 MiB. Says whether any call was made.
-    fn prefetch_leftovers(&mut self, space: &Space, target: Target) -> Result<bool> {
+    /// Tries again, in blocks, where movable memory of `range` is missing, which came in one call or in one for each mapping.
+    /// Says whether any call was made.
+    fn prefetch_leftovers(
+        &mut self,
+        space: &Space,
+        range: PageRange,
+        by_mapping: bool,
+        target: Target,
+    ) -> Result<bool> {
         let Some(hull) = self.missing.iter().copied().reduce(|a, b| a.hull(b)) else { return Ok(false) };
         self.vmas.read(hull)?;
-        let (mut tried, mut fruitless) = (false, 0);
+        let unit = space.retried_blocks();
+        let (mut tried_to, mut fruitless) = (0, 0);
         for &missing in &self.missing {
             for vma in self.vmas.within(missing) {
                 if !vma.is_movable() {
                     continue;
                 }
                 let Some(part) = vma.range().intersection(missing) else { continue };
-                for block in part.blocks(SIZE_2M) {
-                    if fruitless == FRUITLESS_BLOCKS {
-                        return Ok(tried);
+                let called = if by_mapping { vma.range().intersection(range).unwrap_or(part) } else { range };
+                for block in part.blocks(unit) {
+                    let block = match space {
+                        Space::Xe { .. } => block,
+                        Space::Kfd { .. } => whole_block(block, unit, called),
+                    };
+                    if block.start() < tried_to {
+                        continue;
                     }
-                    tried = true;
+                    if fruitless == FRUITLESS_BLOCKS {
+                        return Ok(tried_to > 0);
+                    }
+                    tried_to = block.end();
                     match space.prefetch(block, target) {
                         Err(error) if stops_at_one_mapping(&error) => continue,
                         Err(error) if lost_a_race(&error) => {}
                         other => other?,
                     }
                     self.scanner.scan(block, &mut self.after)?;
-                    let moved = self.after.runs().iter().any(|run| in_vram(run.place()));
+                    let mut there = self.after.runs().iter().filter(|run| in_vram(run.place()));
+                    let moved = there.any(|run| meets(&self.missing, run.range()));
                     fruitless = if moved { 0 } else { fruitless + 1 };
                 }
             }
         }
-        Ok(tried)
+        Ok(tried_to > 0)
     }
 
     /// Brings pages back as a CPU touch would, where the driver left them in VRAM: xe 6.18 does so with pages that another of
@@ -172,6 +193,17 @@ impl Scratch {
         self.missing.clear();
         Ok(compare(&self.before, &self.after, target, &mut self.missing))
     }
+}
+
+/// All of the block that `part` lies in, as far as the call reached.
+fn whole_block(part: PageRange, unit: u64, called: PageRange) -> PageRange {
+    part.align_outward(unit).and_then(|whole| whole.intersection(called)).unwrap_or(part)
+}
+
+/// Whether any of these ranges, which ascend, has a page in common with another one.
+fn meets(ascending: &[PageRange], other: PageRange) -> bool {
+    let next = ascending.partition_point(|range| range.end() <= other.start());
+    ascending.get(next).is_some_and(|range| range.start() < other.end())
 }
 
 /// Whether a driver refused the whole range because of one mapping in it.
@@ -216,4 +248,41 @@ fn compare(before: &Residency, after: &Residency, target: Target, missing: &mut 
         }
     }
     tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> PageRange {
+        PageRange::new(start << 20, (end - start) << 20).unwrap()
+    }
+
+    #[test]
+    fn a_block_is_tried_as_far_as_the_call_reached() {
+        for (part, called, expected) in [
+            (range(18, 20), range(2, 60), range(16, 24)),
+            (range(2, 4), range(2, 60), range(2, 8)),
+            (range(58, 59), range(2, 60), range(56, 60)),
+            (range(18, 19), range(18, 20), range(18, 20)),
+        ] {
+            assert_eq!(whole_block(part, 8 << 20, called), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_meet_where_they_share_a_page() {
+        let missing = [range(2, 4), range(6, 8), range(10, 12)];
+        for (other, expected) in [
+            ((0, 2), false),
+            ((1, 3), true),
+            ((4, 6), false),
+            ((7, 11), true),
+            ((11, 20), true),
+            ((12, 14), false),
+        ] {
+            assert_eq!(meets(&missing, range(other.0, other.1)), expected, "{other:?}");
+        }
+        assert!(!meets(&[], range(0, 1)));
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::device::{Device, KfdGpu};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kfd;
+use crate::kfd::{self, Node};
 use crate::location::{Location, VramRegion};
 use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
@@ -137,6 +137,20 @@ impl Space {
         }
     }
 
+    /// The pieces in which what stayed behind of a prefetch is tried once more. Cut out of the range of the first call, they take
+    /// apart nothing that this call left whole.
+    ///
+    /// KFD divides a range at multiples of a power of two, at most 1 GiB, that follows from the smallest VRAM of the machine
+    /// (`svm_range_set_max_pages`). Attributes of a part would take such a piece apart, and amdgpu (7.3.4) miscounts the pages in
+    /// VRAM of one that is not there as a whole (`svm_range_split_pages`) and takes memory that it has given back
+    /// (`svm_range_clone`): lost data, touches that never end.
+    pub(super) fn retried_blocks(&self) -> u64 {
+        match self {
+            Self::Xe { .. } => SIZE_2M,
+            Self::Kfd { gpu, .. } => largest_piece(gpu.node().map_or(0, Node::vram_bytes)),
+        }
+    }
+
     /// Makes the one call that prefetches.
     pub(super) fn prefetch(&self, range: PageRange, target: Target) -> Result<()> {
         match self {
@@ -206,6 +220,12 @@ impl Space {
             }
         }
     }
+}
+
+/// At least what KFD takes when this GPU's VRAM is the smallest of the machine; a multiple of it takes nothing apart either.
+fn largest_piece(vram: u64) -> u64 {
+    const LARGEST: u64 = 1 << 30;
+    (vram / 32).clamp(SIZE_2M, LARGEST).next_power_of_two()
 }
 
 fn prefetch_kfd(gpu: &KfdGpu, range: PageRange, target: Target) -> Result<()> {
@@ -308,4 +328,24 @@ fn unadvisable(range: PageRange, reason: &'static str) -> Error {
 fn unadvisable_location() -> Error {
     Error::new(ErrorKind::Unsupported, ADVISE)
         .because("the preferred memory belongs to a GPU of another driver")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_a_power_of_two_that_kfd_divides_at_or_more() {
+        for (vram, piece) in [
+            (0, SIZE_2M),
+            (16 << 20, SIZE_2M),
+            (256 << 20, 8 << 20),
+            (240 << 20, 8 << 20),
+            (16 << 30, 512 << 20),
+            (48 << 30, 1 << 30),
+            (192 << 30, 1 << 30),
+        ] {
+            assert_eq!(largest_piece(vram), piece, "{vram}");
+        }
+    }
 }

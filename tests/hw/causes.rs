@@ -44,7 +44,7 @@ pub(crate) fn assert_tells(outcome: &Outcome, cause: Cause) {
 }
 
 /// Pins pages as a fixed buffer of an io_uring, until the descriptor is closed. `None` where there is no io_uring.
-fn pin(range: PageRange) -> Option<OwnedFd> {
+pub(crate) fn pin(range: PageRange) -> Option<OwnedFd> {
     let mut params = [0u8; 120];
     // SAFETY: the kernel reads and writes the 120 bytes of `struct io_uring_params`, zeroed.
     let raw = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };

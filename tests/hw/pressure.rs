@@ -1,11 +1,13 @@
 //! More data than VRAM, and CPU threads that write while pages move: nothing is lost.
 
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use drm_pagemap::{Buffer, Error, ErrorKind, Location, Outcome};
+use drm_pagemap::range::SIZE_2M;
+use drm_pagemap::{Buffer, Error, ErrorKind, Location, Outcome, PageRange};
 
-use crate::harness::{Context, Need, Test, TestResult, overcommitted};
+use crate::harness::{Context, Need, Stop, Test, TestResult, overcommitted};
 use crate::placement::{device_bytes, word_at};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -17,8 +19,13 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "pressure/writers_lose_no_update", needs: &[Need::Vram], run: writers_lose_no_update },
     Test {
         name: "pressure/writers_and_eviction",
-        needs: &[Need::Vram, Need::Overcommit],
+        needs: &[Need::Vram, Need::Overcommit, Need::TouchedEviction],
         run: writers_and_eviction,
+    },
+    Test {
+        name: "pressure/writers_beside_eviction",
+        needs: &[Need::Vram, Need::Overcommit],
+        run: writers_beside_eviction,
     },
 ];
 
@@ -50,15 +57,19 @@ fn more_data_than_vram(context: &Context) -> TestResult {
     Ok(())
 }
 
+const WRITERS: usize = 2;
+/// Words between those that writers count in: one in each page.
+const STRIDE: usize = 512;
+
+fn shared_words(data: &Buffer<u64>) -> &[AtomicU64] {
+    // SAFETY: `AtomicU64` has the layout of `u64`, and for the life of this slice the buffer is reached through it alone.
+    unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
+}
+
 /// Threads that count in words of `data`, one stripe each, while `migrate` runs again and again. Returns what each word must
 /// hold at the end.
 pub(crate) fn count_while(data: &Buffer<u64>, mut migrate: impl FnMut() -> TestResult) -> TestResult {
-    const WRITERS: usize = 2;
-    const STRIDE: usize = 512;
-    let words: &[AtomicU64] = {
-        // SAFETY: `AtomicU64` has the layout of `u64`, and for the life of this slice the buffer is reached through it alone.
-        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
-    };
+    let words = shared_words(data);
     let stop = AtomicBool::new(false);
     let counts: Vec<u64> = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
@@ -126,4 +137,70 @@ fn writers_and_eviction(context: &Context) -> TestResult {
         turn = (turn + 1) % 3;
         unless_too_busy(mirror.prefetch(&data[turn * third..(turn + 1) * third]).to(vram.clone()).run())
     })
+}
+
+/// As above, but the writers keep to the third that is on its way into VRAM. What the driver evicts for it nobody touches.
+fn writers_beside_eviction(context: &Context) -> TestResult {
+    const THIRDS: usize = 3;
+    const TURNS: usize = 2 * THIRDS;
+    let mirror = context.gpu().mirror()?;
+    let vram = context.gpu().vram();
+    let data = Buffer::<u64>::zeroed(overcommitted(context.gpu()) as usize / 8)?;
+    let words = shared_words(&data);
+    let block = SIZE_2M as usize / 8;
+    let third = data.len() / block / THIRDS * block;
+    let bytes = third as u64 * 8;
+    let part = |turn: usize| {
+        let start = data.range().start() + (turn % THIRDS) as u64 * bytes;
+        PageRange::new(start, bytes).expect("within the buffer")
+    };
+    // The turn whose part is written, and how often each part was, by all writers together.
+    let turn = RwLock::new(0);
+    let rounds: [[AtomicU64; WRITERS]; THIRDS] = Default::default();
+    let stop = AtomicBool::new(false);
+    let evicted = std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (turn, rounds, stop) = (&turn, &rounds, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let turn = turn.read().expect("no writer panics");
+                    let first = *turn % THIRDS * third;
+                    for word in words[first..first + third].iter().skip(writer).step_by(STRIDE) {
+                        word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    }
+                    rounds[*turn % THIRDS][writer].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let evict = || -> Result<u64, Stop> {
+            let mut evicted = 0;
+            let started = Instant::now();
+            for next in (1..).take_while(|&next| next <= TURNS || started.elapsed() < duration()) {
+                {
+                    let mut turn = turn.write().expect("no writer panics");
+                    // What was written last stays in VRAM. Of what is to be written nothing is old there: the driver evicts what
+                    // came first, and that is to be none of it.
+                    unless_too_busy(mirror.prefetch_range(part(*turn)).to(vram.clone()).run())?;
+                    unless_too_busy(mirror.prefetch_range(part(next)).to(Location::System).run())?;
+                    *turn = next;
+                }
+                let others = || Ok::<_, Error>(device_bytes(part(next + 1))? + device_bytes(part(next + 2))?);
+                let before = others()?;
+                unless_too_busy(mirror.prefetch_range(part(next)).to(vram.clone()).run())?;
+                evicted += before.saturating_sub(others()?);
+            }
+            Ok(evicted)
+        };
+        let evicted = evict();
+        stop.store(true, Ordering::Relaxed);
+        evicted
+    })?;
+    assert!(evicted > 0, "more than fits, and nothing was evicted");
+    for (index, word) in words.iter().take(THIRDS * third).enumerate() {
+        let writer = index % third % STRIDE;
+        let expected =
+            if writer < WRITERS { rounds[index / third][writer].load(Ordering::Relaxed) } else { 0 };
+        assert_eq!(word.load(Ordering::Relaxed), expected, "word {index}");
+    }
+    Ok(())
 }

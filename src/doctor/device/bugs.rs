@@ -49,8 +49,8 @@ const BUGS: &[Bug] = &[
 ];
 
 /// Of every amdgpu that was looked at, and nothing that a program which does not move memory meets.
-const MOVED_MEMORY: &str = " that a program meets by itself; memory in VRAM must not be moved by mremap or a Vec that grows: amdgpu \
-                            loses it, and may crash (seen on 7.3.4; the module kfd says more)";
+const MEMORY_IN_VRAM: &str = " that a program meets by itself; memory in VRAM must not be moved by mremap or a Vec that grows, nor touched \
+                            while amdgpu evicts it: amdgpu loses it, and may hang or crash (seen on 7.3.4; the module kfd says more)";
 
 fn is_series(version: KernelVersion, major: u32, minor: u32) -> Affected {
     if version.is_of_series(major, minor) { Affected::Yes } else { Affected::No }
@@ -101,7 +101,7 @@ pub(super) fn check(facts: &Facts<'_>, driver: Driver, has_vram: bool) -> Vec<Fi
         })
         .collect();
     if found.is_empty() {
-        let moves = if driver == Driver::Kfd && has_vram { MOVED_MEMORY } else { "" };
+        let moves = if driver == Driver::Kfd && has_vram { MEMORY_IN_VRAM } else { "" };
         return vec![Finding::ok(&checks::KERNEL_BUGS, format!("none known of Linux {version}{moves}"))];
     }
     found

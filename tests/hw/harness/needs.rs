@@ -29,6 +29,12 @@ fn evicts_on_the_spot(gpu: &Gpu) -> bool {
     }
 }
 
+/// A page in VRAM that a CPU thread faults on is locked while its fault waits for the driver. `svm_range_evict_svm_bo` tries three
+/// times to move it, and reports success all the same; its memory becomes another range's, whose `zone_device_page_init`
+/// clears the lock and the mark of who waits for it. Seen on 7.3.4; no amdgpu is known that does otherwise.
+const GIVES_AWAY: &str = "amdgpu gives VRAM away with a page in it that a CPU thread touches during the eviction; \
+                          the thread gets SIGBUS or waits for ever (svm_range_evict_svm_bo, \"Migration failed during eviction\")";
+
 /// What the kernel believes to be available without swapping.
 pub(crate) fn available_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -52,6 +58,8 @@ pub(crate) enum Need {
     Vram,
     /// System memory for half as much again as there is VRAM, so that VRAM can be overcommitted.
     Overcommit,
+    /// Threads may touch what the driver evicts from VRAM meanwhile.
+    TouchedEviction,
     /// The driver takes advice about preferred locations.
     Advice,
     /// System calls can read and write memory that is in VRAM.
@@ -90,6 +98,9 @@ impl Need {
                         "needs {needed} bytes of free system memory to overcommit VRAM; {available} are free"
                     )
                 })
+            }
+            Self::TouchedEviction => {
+                (gpu.driver() == Driver::Kfd && !gpu.is_simulated()).then(|| GIVES_AWAY.to_owned())
             }
             Self::Advice => match gpu.device() {
                 Device::Xe(xe) => match xe.probe().supports(Operation::Advise) {

@@ -6,6 +6,8 @@ use super::*;
 use crate::channel::{Channel, VirtualNode};
 use crate::range::page_size;
 use crate::sim::kfd::{GpuConfig, Kernel, Kfd, KfdConfig};
+use crate::uapi::IoctlArg;
+use crate::uapi::kfd as abi;
 use crate::{Buffer, Errno, ErrorKind, PageRange, Result};
 
 mod bytes;
@@ -70,11 +72,21 @@ struct Recorder {
     to: Channel,
     sent: Mutex<Vec<(u32, Vec<u8>)>>,
     refuse: Mutex<Option<(u8, Errno)>>,
+    /// Where each queue's doorbell is said to be, within its process's.
+    doorbell: Mutex<u64>,
+    /// What was mapped, or would have been.
+    mapped: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Recorder {
     fn new(to: Channel) -> Arc<Self> {
-        Arc::new(Self { to, sent: Mutex::default(), refuse: Mutex::default() })
+        Arc::new(Self {
+            to,
+            sent: Mutex::default(),
+            refuse: Mutex::default(),
+            doorbell: Mutex::default(),
+            mapped: Mutex::default(),
+        })
     }
 
     /// Answers every call of this number with this errno from now on.
@@ -96,7 +108,18 @@ unsafe impl VirtualNode for Recorder {
             // SAFETY: the bytes are those of the caller, who answers for the addresses in them.
             _ => unsafe { self.to.call_sized("recorded", request, arg, crate::channel::Retry::Never) }
                 .map_err(|error| error.errno().unwrap_or(Errno::EIO)),
+        }?;
+        if request == abi::CreateQueue::REQUEST {
+            let mut queue: abi::CreateQueue = bytemuck::pod_read_unaligned(arg);
+            queue.doorbell_offset += *self.doorbell.lock().unwrap();
+            arg.copy_from_slice(bytemuck::bytes_of(&queue));
         }
+        Ok(())
+    }
+
+    fn map(&self, offset: u64, len: u64) -> Result<(std::os::fd::OwnedFd, u64), Errno> {
+        self.mapped.lock().unwrap().push((offset, len));
+        Err(Errno::ENODEV)
     }
 
     fn name(&self) -> String {

@@ -6,6 +6,7 @@
 //! mappings, in [pool] mappings, on its stack and in static data, and requests to migrate any of these are refused.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -172,10 +173,8 @@ impl Engine {
         if !self.slots.fall_asleep() {
             return;
         }
-        let timeout = (deadline != u64::MAX).then(|| {
-            let ns = deadline.saturating_sub(now());
-            Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
-        });
+        // A deadline that is none is centuries away.
+        let timeout = Timespec::try_from(Duration::from_nanos(deadline.saturating_sub(now()))).ok();
         let bell_rang = {
             let mut fds = [
                 PollFd::from_borrowed_fd(self.uffd.as_fd(), PollFlags::IN),
@@ -258,8 +257,9 @@ pub(crate) fn now() -> u64 {
 }
 
 fn sleep_for(ns: u64) {
-    let time = Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 };
-    let _ = rustix::thread::nanosleep(&time);
+    if let Ok(time) = Timespec::try_from(Duration::from_nanos(ns)) {
+        let _ = rustix::thread::nanosleep(&time);
+    }
 }
 
 const _: () = {

@@ -120,12 +120,11 @@ impl Space {
                 Reply::Stopped(progress, failure) => {
                     total.add(&progress);
                     at = progress.cursor.max(at);
-                    if let Some(edge) = self.edge_inside(&failure, at, end)? {
-                        if options.collect() == Collect::Request {
-                            return Err(leaves_mapping(call, piece));
+                    if options.collect() == Collect::Window {
+                        if let Some(edge) = self.edge_inside(&failure, at, end)? {
+                            end = edge;
+                            continue;
                         }
-                        end = edge;
-                        continue;
                     }
                     let curable = failure.errno == Errno::EBUSY && failure.why == Why::Move;
                     if !(curable && options.retry && retried != Some(at)) {

@@ -30,6 +30,7 @@ pub enum Atomicity {
     #[default]
     Window,
     /// The whole range moves or nothing of it does. What `drm_pagemap_migrate_to_devmem` does with the range it is given.
+    /// Mappings that touch and look alike are one here, as they were before memory in them was registered.
     Range,
     /// Pages that do not move stay, and are counted as [`Migrated::refused`]. What amdgpu does.
     BestEffort,

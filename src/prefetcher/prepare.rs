@@ -136,3 +136,22 @@ fn collapse(block: PageRange) -> Result<(), Errno> {
     }
     Err(Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Buffer;
+
+    #[test]
+    fn a_block_is_untouched_small_or_elsewhere() {
+        let mut data = Buffer::<u8>::zeroed(3 * SIZE_2M as usize).unwrap();
+        let whole = data.range().align_inward(SIZE_2M);
+        let (first, second) = (whole.blocks(SIZE_2M).next().unwrap(), whole.blocks(SIZE_2M).nth(1).unwrap());
+        advise(whole, Advice::LinuxNoHugepage).unwrap();
+        let at = (second.start() - data.range().start()) as usize;
+        data[at] = 1;
+        let now = crate::residency::of_range(whole).unwrap();
+        assert_eq!((state_of(&now, first), state_of(&now, second)), (Block::Untouched, Block::Small));
+        assert_eq!(state_of(&Residency::new(), first), Block::Elsewhere, "nowhere that is known");
+    }
+}

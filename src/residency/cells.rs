@@ -120,5 +120,6 @@ mod tests {
             assert_eq!(percent(part, whole), text);
         }
         assert_eq!(percent((1 << 20) - 1, 1 << 20), ">99.9 %");
+        assert_eq!((percent(1, 1000), percent(999, 1000)), ("0.1 %".into(), "99.9 %".into()));
     }
 }

@@ -267,7 +267,6 @@ impl Collector {
         let (category_inverted, category_anyof_mask) = report.filter();
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
-            start: range.start(),
             end: range.end(),
             category_inverted,
             category_anyof_mask,
@@ -378,13 +377,12 @@ fn word(word: u64) -> Option<Class> {
     }
 }
 
-/// Asks about nothing, with each set of categories from the richest down.
+/// Asks about no page, for the youngest category first: the kernel refuses categories that it does not know.
 fn probe(kernel: &mut impl Kernel) -> Result<Support> {
     for guard in [true, false] {
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED | if guard { PAGE_IS_GUARD } else { 0 },
+            return_mask: if guard { PAGE_IS_GUARD } else { PAGE_IS_PRESENT },
             ..PmScanArg::default()
         };
         match kernel.scan(&mut arg, &mut [PageRegion::default()]) {

@@ -30,6 +30,7 @@ mod engine;
 mod fault;
 mod gpu;
 mod gpu_memory;
+mod huge;
 mod ids;
 mod madvise;
 mod node;

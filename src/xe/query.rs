@@ -340,6 +340,57 @@ mod tests {
         assert!(elements::<abi::MemRegion>(&[u64::from(u32::MAX), 0]).is_err());
     }
 
+    /// Its answer has grown each time that it is asked for, until it has grown enough.
+    #[derive(Debug)]
+    struct Growing {
+        until: u32,
+        refusal: Errno,
+        asked: std::sync::atomic::AtomicU32,
+    }
+
+    // SAFETY: it writes as many words as it was given room for.
+    unsafe impl crate::channel::VirtualNode for Growing {
+        unsafe fn ioctl(&self, _: u32, arg: &mut [u8]) -> Result<(), Errno> {
+            let mut query: abi::DeviceQuery = bytemuck::pod_read_unaligned(arg);
+            if query.data == 0 {
+                let asked = self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                query.size = 8 * (asked + 1);
+                arg.copy_from_slice(bytemuck::bytes_of(&query));
+                return Ok(());
+            }
+            let words = query.size / 8;
+            if words < self.until {
+                return Err(self.refusal);
+            }
+            let at = query.data as *mut u64;
+            // SAFETY: the caller's array of `size` bytes.
+            (0..words as usize).for_each(|word| unsafe { at.add(word).write(7) });
+            Ok(())
+        }
+
+        fn name(&self) -> String {
+            "growing".into()
+        }
+    }
+
+    #[test]
+    fn an_answer_that_has_grown_is_asked_for_again() {
+        let ask = |until, refusal| {
+            let node = Growing { until, refusal, asked: Default::default() };
+            ask(&Channel::to_virtual(std::sync::Arc::new(node)), abi::DRM_XE_DEVICE_QUERY_CONFIG)
+        };
+        assert_eq!(ask(1, Errno::EINVAL).unwrap(), [7]);
+        assert_eq!(ask(4, Errno::EINVAL).unwrap(), [7; 4]);
+        assert_eq!(ask(SIZE_ATTEMPTS + 1, Errno::EINVAL).unwrap().len() as u32, SIZE_ATTEMPTS + 1);
+        let error = ask(SIZE_ATTEMPTS + 2, Errno::EINVAL).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EINVAL), "it ends some day");
+        assert_eq!(
+            ask(2, Errno::EIO).unwrap_err().errno(),
+            Some(Errno::EIO),
+            "other errors are told at once"
+        );
+    }
+
     #[test]
     fn region_masks_hold_what_is_put_in() {
         let mask = RegionMask::SYSTEM.with(2).with(64).with(u16::MAX);

@@ -64,6 +64,21 @@ fn each_queue_has_a_doorbell_of_its_own() {
 }
 
 #[test]
+fn doorbells_are_mapped_from_the_first_on_wherever_the_queues_own_is() {
+    for doorbell in [0, 8, 0x788] {
+        let (recorder, process, machine) = recorded(KfdConfig::new());
+        process.acquire_vm(&machine.renders[0], gpu(GPU)).unwrap();
+        *recorder.doorbell.lock().unwrap() = doorbell;
+        let error = process.create_sdma_queue(gpu(GPU), 0).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ENODEV));
+        let all = abi::KFD_MMAP_TYPE_DOORBELL | u64::from(GPU) << abi::KFD_MMAP_GPU_ID_SHIFT;
+        assert_eq!(*recorder.mapped.lock().unwrap(), [(all, 8192)], "{doorbell:#x}");
+        let destroyed = |(request, _): &(u32, Vec<u8>)| *request == abi::DestroyQueue::REQUEST;
+        assert!(recorder.take().iter().any(destroyed), "nothing half-done stays behind");
+    }
+}
+
+#[test]
 fn an_event_for_violations_goes_with_its_object() {
     let (recorder, process, _machine) = recorded(KfdConfig::new());
     let violations = process.memory_exceptions().unwrap();

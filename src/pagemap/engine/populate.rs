@@ -350,8 +350,9 @@ impl Engine {
             let mut len = stop - done;
             let (moved, errno) = loop {
                 match self.uffd.move_pages(pool, start, self.bytes(len)) {
-                    // The kernel moves within one mapping, and there may be several here: half as much then.
-                    Err((0, Errno::EINVAL)) if len > 1 && p.collect == Collect::BestEffort => len /= 2,
+                    // The kernel moves within one mapping, and there may be several here: half as much then. Window by
+                    // window, a window ends where its mapping does.
+                    Err((0, Errno::EINVAL)) if len > 1 && p.collect != Collect::Window => len /= 2,
                     Ok(()) if pinned == Some(done + len) => break (len, Some(Errno::EBUSY)),
                     Ok(()) => break (len, None),
                     Err((bytes, errno)) => break ((bytes >> self.shift) as u32, Some(errno)),

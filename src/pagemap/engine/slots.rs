@@ -228,8 +228,8 @@ impl Claim {
                 std::mem::forget(self);
                 return None;
             };
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-            let _ = futex::wait(&self.slot().state, futex::Flags::PRIVATE, SUBMITTED, Some(&left));
+            let left = Timespec::try_from(left).ok();
+            let _ = futex::wait(&self.slot().state, futex::Flags::PRIVATE, SUBMITTED, left.as_ref());
         }
     }
 

@@ -98,3 +98,19 @@ pub(crate) fn stack_of_this_thread() -> Result<(u64, u64), Errno> {
     }
     Ok((low as u64, low as u64 + len as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_is_that_of_the_thread_that_asks() {
+        let around = |(low, high): (u64, u64)| {
+            let here = 0u8;
+            (low..high).contains(&(std::ptr::from_ref(&here) as u64))
+        };
+        let (own, thread) = (own_stack(), std::thread::spawn(move || (own_stack(), around(own_stack()))));
+        let (other, within) = thread.join().expect("it does not panic");
+        assert!(within && around(own) && !around(other));
+    }
+}

@@ -282,3 +282,79 @@ fn from_device(flags: u32) -> Option<OwnedFd> {
     // SAFETY: a non-negative result is a descriptor that nobody else knows.
     (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::page_size;
+    use rustix::mm::{MapFlags, ProtFlags};
+
+    /// Anonymous pages of the test's own.
+    struct Pages(u64, u64);
+
+    impl Pages {
+        fn new(pages: u64) -> Self {
+            let (len, prot) = (pages * page_size(), ProtFlags::READ | ProtFlags::WRITE);
+            // SAFETY: a new mapping at addresses that the kernel chooses.
+            let at = unsafe {
+                rustix::mm::mmap_anonymous(std::ptr::null_mut(), len as usize, prot, MapFlags::PRIVATE)
+            };
+            Self(at.expect("memory can be mapped") as u64, len)
+        }
+
+        fn byte(&self, page: u64) -> *mut u8 {
+            assert!(page * page_size() < self.1);
+            (self.0 + page * page_size()) as *mut u8
+        }
+    }
+
+    impl Drop for Pages {
+        fn drop(&mut self) {
+            // SAFETY: the mapping made above, which nobody refers to any more.
+            let _ = unsafe { rustix::mm::munmap(self.0 as *mut _, self.1 as usize) };
+        }
+    }
+
+    /// `None`, said by the tests of the engine, where this machine has no userfaultfd.
+    fn open(optional: u64) -> Option<Uffd> {
+        // SAFETY: what the tests register is their own and absent, and only the test touches it, once it is filled.
+        unsafe { Uffd::open(Faults::User, optional) }.ok()
+    }
+
+    #[test]
+    fn the_features_in_force_are_those_asked_for() {
+        let Some(uffd) = open(0) else { return };
+        assert_eq!(uffd.features(), REQUIRED);
+        let Some(uffd) = open(UFFD_FEATURE_PAGEFAULT_FLAG_WP) else { return };
+        let offered = uffd.offers(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+        assert_eq!(uffd.features(), REQUIRED | if offered { UFFD_FEATURE_PAGEFAULT_FLAG_WP } else { 0 });
+    }
+
+    #[test]
+    fn a_copy_that_meets_a_page_tells_how_far_it_came() {
+        // Dropped after the descriptor: unmapping what is registered waits until somebody reads of it.
+        let (to, from) = (Pages::new(8), Pages::new(8));
+        let Some(uffd) = open(0) else { return };
+        for page in 0..8 {
+            // SAFETY: a page of the source, which is not registered.
+            unsafe { from.byte(page).write(page as u8 + 1) };
+        }
+        uffd.register(to.0, to.1, UFFDIO_REGISTER_MODE_MISSING).expect("absent memory can be registered");
+        assert_eq!(uffd.copy(to.0 + 5 * page_size(), from.0, page_size()), Ok(()));
+        assert_eq!(uffd.copy(to.0, from.0, to.1), Err((5 * page_size(), Errno::EEXIST)));
+        assert_eq!(uffd.copy(to.0 + 6 * page_size(), from.0 + 6 * page_size(), 2 * page_size()), Ok(()));
+        // SAFETY: every page was filled above.
+        let seen: Vec<u8> = (0..8).map(|page| unsafe { to.byte(page).read() }).collect();
+        assert_eq!(seen, [1, 2, 3, 4, 5, 1, 7, 8]);
+    }
+
+    #[test]
+    fn who_may_use_the_device_file_needs_no_system_call() {
+        let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/userfaultfd");
+        let fd = from_device(rustix::mm::UserfaultfdFlags::CLOEXEC.bits());
+        assert_eq!(fd.is_some(), device.is_ok());
+        if let Some(fd) = fd {
+            assert!(handshake(fd, REQUIRED).is_ok());
+        }
+    }
+}

@@ -46,3 +46,17 @@ fn dropping_the_handles_brings_the_data_back() {
     drop(vram);
     memory.check();
 }
+
+#[test]
+fn forks_are_reported_to_who_may_trace() {
+    let Some(space) = space_with(KernelTouch::Required) else { return };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let may_trace = u64::from_str_radix(effective.trim(), 16).unwrap() >> 19 & 1 == 1;
+    // In a user namespace of its own a process has capabilities that do not count here.
+    let namespace = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if namespace.split_whitespace().eq(["0", "0", "4294967295"]) {
+        assert_eq!(space.capabilities().fork_events, may_trace);
+    }
+    assert!(!self::space().unwrap().capabilities().fork_events, "without kernel touches nobody asks for it");
+}

@@ -1,7 +1,7 @@
 //! What the device does to memory.
 
 use super::*;
-use crate::pagemap::DeviceAtomic;
+use crate::pagemap::{DeviceAtomic, Windows};
 
 fn write(space: &Space, at: u64, bytes: &[u8]) -> crate::Result<()> {
     // SAFETY: the tests write to their own `Memory` only, which is touched through atomics.
@@ -33,6 +33,34 @@ fn reads_and_writes_reach_both_kinds_of_memory_and_move_nothing() {
         let expected = if odd.contains(&offset) { &after } else { &before };
         assert_eq!(memory.get(offset), expected[offset as usize], "at {offset}");
     }
+}
+
+#[test]
+fn an_access_goes_on_where_the_next_page_is() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let other = VramRegion::new(&space, 8 * MB2).unwrap();
+    let memory = Memory::filled(16 * page_size());
+    // Device, another device, system memory, device.
+    for (region, page) in [(&vram, 0), (&other, 1), (&vram, 3)] {
+        space.migrate_to_devmem(region, memory.part(page, 1), &MigrateOptions::new()).unwrap();
+    }
+    for page in 1..4 {
+        let edge = memory.start() + page * page_size();
+        let bytes: Vec<u8> = (0..32).map(|n| 0x40 + n + page as u8).collect();
+        write(&space, edge - 13, &bytes).unwrap();
+        let mut seen = [0; 32];
+        space.device_read(edge - 13, &mut seen).unwrap();
+        assert_eq!(seen[..], bytes);
+    }
+    assert_eq!(device_bytes(&space, memory.range()), 3 * page_size());
+    for page in 1..4u64 {
+        let bytes: Vec<u8> = (0..32).map(|n| memory.get(page * page_size() - 13 + n)).collect();
+        assert!(
+            bytes.iter().copied().eq((0..32).map(|n| 0x40 + n + page as u8)),
+            "at page {page}: {bytes:x?}"
+        );
+    }
+    memory.check_pages(4..16);
 }
 
 #[test]
@@ -143,4 +171,24 @@ fn cpu_and_device_count_together_without_losing_one() {
         });
     });
     assert_eq!(memory.word(64).load(std::sync::atomic::Ordering::SeqCst), 2 * EACH);
+}
+
+#[test]
+fn an_access_to_a_page_that_stays_out_of_reach_ends() {
+    use rustix::mm::{Advice, MprotectFlags};
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let memory = Memory::filled(MB2);
+    let window = memory.part(16, 16);
+    let options = MigrateOptions::new().windows(Windows::Blocks(window.len()));
+    space.migrate_to_devmem(&vram, window, &options).unwrap();
+    // A page within the window that is not the device's, and that the process may not read.
+    let page = memory.part(17, 1);
+    memory.advise(page, Advice::LinuxDontNeed).unwrap();
+    memory.protect(page, MprotectFlags::empty());
+    let mut bytes = vec![0; 2 * page_size() as usize];
+    let error = space.device_read(window.start(), &mut bytes).unwrap_err();
+    assert!(matches!(errno(&error), libc::EFAULT | libc::EAGAIN), "{error}");
+    memory.protect(page, MprotectFlags::READ | MprotectFlags::WRITE);
+    space.device_read(window.start(), &mut bytes).unwrap();
+    assert_eq!((bytes[0], bytes[page_size() as usize]), (Memory::pattern(16), 0));
 }

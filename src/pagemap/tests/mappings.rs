@@ -402,14 +402,35 @@ fn watching_leaves_system_calls_and_huge_pages_alone() {
 }
 
 #[test]
-fn best_effort_goes_over_the_edges_of_mappings_that_look_alike() {
+fn windows_go_over_the_edges_of_mappings_that_look_alike() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let memory = Memory::filled(64 << 10);
     // The kernel keeps the middle apart from now on, though it is memory of the same kind.
     memory.advise(memory.part(5, 3), Advice::LinuxDontDump).unwrap();
-    let options = MigrateOptions::new().windows(Windows::Blocks(MB2)).atomicity(Atomicity::BestEffort);
-    let migrated = space.migrate_to_devmem(&vram, memory.range(), &options).unwrap();
-    assert_eq!((migrated.moved, migrated.refused), (64 << 10, 0));
-    memory.check();
-    assert_eq!(vram.usage().unwrap().used, 0);
+    let options = MigrateOptions::new().windows(Windows::Blocks(MB2));
+    for (atomicity, windows) in [(Atomicity::BestEffort, 1), (Atomicity::Range, 1), (Atomicity::Window, 3)] {
+        let migrated = space.migrate_to_devmem(&vram, memory.range(), &options.atomicity(atomicity)).unwrap();
+        assert_eq!((migrated.moved, migrated.refused), (64 << 10, 0), "{atomicity:?}");
+        assert_eq!(vram.usage().unwrap().windows, windows, "{atomicity:?}");
+        memory.check();
+        assert_eq!(vram.usage().unwrap().used, 0);
+    }
+}
+
+#[test]
+fn a_hole_before_the_edge_of_a_mapping_says_nothing_of_the_pages_behind_it() {
+    let Some(space) = space() else { return };
+    for space in [&space, &Space::open_with(KernelTouch::Never, None).unwrap()] {
+        let vram = VramRegion::new(space, 8 * MB2).unwrap();
+        let memory = Memory::filled(64 << 10);
+        memory.advise(memory.part(6, 2), Advice::LinuxDontDump).unwrap();
+        memory.advise(memory.part(3, 1), Advice::LinuxDontNeed).unwrap();
+        let options = MigrateOptions::new().windows(Windows::Blocks(MB2)).atomicity(Atomicity::BestEffort);
+        let migrated = space.migrate_to_devmem(&vram, memory.range(), &options).unwrap();
+        assert_eq!((migrated.moved, migrated.holes, migrated.refused), (64 << 10, page_size(), 0));
+        assert_eq!(memory.get(3 * page_size()), 0);
+        memory.check_pages(0..3);
+        memory.check_pages(4..memory.pages());
+        assert_eq!(vram.usage().unwrap().used, 0);
+    }
 }

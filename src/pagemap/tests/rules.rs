@@ -315,6 +315,21 @@ fn another_userfaultfd_keeps_its_range() {
 }
 
 #[test]
+fn best_effort_goes_around_what_belongs_to_another_userfaultfd() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let Some((other, other_vram)) = simulated(8 * MB2) else { return };
+    let memory = Memory::filled(MB2);
+    let block = 16 * page_size();
+    let theirs = memory.part(3 * 16, 16);
+    other.migrate_to_devmem(&other_vram, theirs, &whole()).unwrap();
+    let best = whole().windows(Windows::Blocks(block)).atomicity(Atomicity::BestEffort);
+    let migrated = space.migrate_to_devmem(&vram, memory.range(), &best).unwrap();
+    assert_eq!((migrated.moved, migrated.refused), (MB2 - block, block));
+    assert_eq!((device_bytes(&space, theirs), device_bytes(&other, theirs)), (0, block));
+    memory.check();
+}
+
+#[test]
 fn the_stack_of_the_caller_is_refused_without_kernel_touches() {
     let Some((space, vram)) = simulated(8 * MB2) else { return };
     let here = [0u8; 40_000];

@@ -87,6 +87,7 @@ fn a_window_that_cannot_move_whole_does_not_move() {
     let once = MigrateOptions::new().retry(false);
     let error = space.migrate_to_devmem(&vram, memory.range(), &once).unwrap_err();
     assert_eq!((error.kind(), errno(&error)), (ErrorKind::Busy, libc::EBUSY));
+    assert_eq!(error.range(), Some(memory.part(300, 1)), "the page that did not move");
     let usage = vram.usage().unwrap();
     assert_eq!((usage.used, usage.windows, usage.counters.rollbacks), (0, 0, 1));
     assert_eq!(device_bytes(&space, memory.range()), 0);
@@ -209,10 +210,50 @@ fn windows_change_regions_without_passing_through_system_memory() {
     let moved = space.migrate_to_devmem(&other, memory.range(), &MigrateOptions::new()).unwrap();
     assert_eq!(moved.moved, 2 * MB2);
     assert_eq!(space.device_bytes(memory.range(), Some(other.id())).unwrap(), 2 * MB2);
-    assert_eq!((vram.usage().unwrap().used, other.usage().unwrap().used), (0, 2 * MB2));
+    let (left, entered) = (vram.usage().unwrap(), other.usage().unwrap());
+    assert_eq!((left.used, entered.used), (0, 2 * MB2));
+    assert_eq!((left.counters.windows_out, left.counters.bytes_out), (2, 2 * MB2));
+    assert_eq!((entered.counters.windows_in, entered.counters.bytes_in), (2, 2 * MB2));
     drop(vram);
     memory.check();
     assert_eq!(other.usage().unwrap().used, 0);
+}
+
+#[test]
+fn a_window_that_changes_regions_gets_the_new_timeslice() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let other = VramRegion::new(&space, 8 * MB2).unwrap();
+    let memory = Memory::filled(MB2);
+    let long = MigrateOptions::new().timeslice(Duration::from_secs(3600));
+    let left = || space.window_at(memory.start()).unwrap().unwrap().timeslice_left();
+    space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
+    space.migrate_to_devmem(&other, memory.range(), &long).unwrap();
+    assert!(left() > Duration::ZERO);
+    space.migrate_to_devmem(&vram, memory.range(), &MigrateOptions::new()).unwrap();
+    assert_eq!(left(), Duration::ZERO);
+    memory.check();
+}
+
+#[test]
+fn a_range_that_cannot_change_regions_whole_is_in_none_of_the_two() {
+    let Some((space, vram)) = simulated(8 * MB2) else { return };
+    let other = VramRegion::new(&space, 8 * MB2).unwrap();
+    let memory = Memory::filled(3 * MB2);
+    let whole = MigrateOptions::new().atomicity(Atomicity::Range).retry(false);
+    space.migrate_to_devmem(&vram, memory.range(), &whole).unwrap();
+    other.inject(Injection::none().allocation(Trigger::nth(3))).unwrap();
+    space.migrate_to_devmem(&other, memory.range(), &whole).unwrap_err();
+    assert_eq!(space.device_bytes(memory.range(), Some(other.id())).unwrap(), 0, "what came is undone");
+    assert_eq!(space.device_bytes(memory.range(), Some(vram.id())).unwrap(), MB2, "what had not left stays");
+    memory.check();
+    // Window by window, those that came stay, and a later request does not undo them.
+    space.migrate_to_devmem(&vram, memory.range(), &whole).unwrap();
+    other.inject(Injection::none().allocation(Trigger::nth(3))).unwrap();
+    let windows = MigrateOptions::new().retry(false);
+    space.migrate_to_devmem(&other, memory.range(), &windows).unwrap_err();
+    assert_eq!(space.device_bytes(memory.range(), Some(other.id())).unwrap(), 2 * MB2);
+    assert_eq!(other.evict(u64::MAX).unwrap().moved, 2 * MB2);
+    memory.check();
 }
 
 #[test]

@@ -35,6 +35,8 @@ struct State {
     most_waiting: usize,
     /// VMs that exist.
     vms: usize,
+    /// What prefetches of one VM are answered with, without being made.
+    refused: Option<(u32, Errno)>,
 }
 
 /// Stands before a simulated device.
@@ -79,6 +81,11 @@ impl Gate {
         assert!(!late.timed_out(), "{} of {count} arrived", state.calls.len());
     }
 
+    /// From now on prefetches of this VM fail, or those of none.
+    pub(super) fn refuse(&self, refused: Option<(u32, Errno)>) {
+        self.state.lock().unwrap().refused = refused;
+    }
+
     pub(super) fn most_waiting(&self) -> usize {
         self.state.lock().unwrap().most_waiting
     }
@@ -93,7 +100,7 @@ impl Gate {
         self.state.lock().unwrap().calls.clone()
     }
 
-    fn arrive(&self, call: Call) {
+    fn arrive(&self, call: Call) -> Result<(), Errno> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(call);
         state.waiting += 1;
@@ -105,10 +112,14 @@ impl Gate {
         state.permits = state.permits.map(|permits| permits - 1);
         state.waiting -= 1;
         self.changed.notify_all();
+        match state.refused {
+            Some((vm, errno)) if vm == call.vm => Err(errno),
+            _ => Ok(()),
+        }
     }
 }
 
-// SAFETY: every call is passed on to a simulated device.
+// SAFETY: every call is passed on to a simulated device, or answered with an errno.
 unsafe impl VirtualNode for Gate {
     unsafe fn ioctl(&self, request: u32, arg: &mut [u8]) -> Result<(), Errno> {
         if request == VmBind::REQUEST {
@@ -116,7 +127,7 @@ unsafe impl VirtualNode for Gate {
             let op = bind.binds.as_inline();
             if bind.num_binds == 1 && op.op == DRM_XE_VM_BIND_OP_PREFETCH {
                 let range = PageRange::new(op.addr, op.range).expect("whole pages");
-                self.arrive(Call { vm: bind.vm_id, range, region: op.prefetch_mem_region_instance });
+                self.arrive(Call { vm: bind.vm_id, range, region: op.prefetch_mem_region_instance })?;
             }
         }
         // SAFETY: the argument is passed on as it came, and the caller answers for the addresses in it.

@@ -1,7 +1,9 @@
 //! Which request reaches the driver when.
 
 use super::gate::{HANG, Stage, assert_intact, filled, part};
-use crate::error::ErrorKind;
+use crate::buffer::Buffer;
+use crate::error::{Errno, ErrorKind};
+use crate::outcome::Observe;
 use crate::prefetcher::{Prefetcher, Priority};
 
 #[test]
@@ -82,6 +84,34 @@ fn several_threads_share_the_chunks_of_one_request() {
         assert!(by.len() == 2 && vms.contains(&by[0]) && !vms.contains(&by[1]), "{by:?} {vms:?}");
     }
     assert_intact(&data);
+}
+
+#[test]
+fn what_the_users_address_space_refuses_after_the_move_depends_on_what_is_observed() {
+    let stage = Stage::new();
+    let data = filled(2 << 20);
+    assert!(stage.mirror.prefetch(&data).to(stage.gpu.vram()).run().unwrap().is_complete());
+    let users = stage.gate.calls()[0].vm;
+    let through_a_helper = |data: &Buffer<u8>, errno, observe| {
+        let prefetcher =
+            Prefetcher::builder(stage.mirror.clone()).threads(2).helper_spaces(true).build().unwrap();
+        stage.gate.refuse(Some((users, errno)));
+        let pending = prefetcher.prefetch(data).to(stage.gpu.vram()).observe(observe).submit().unwrap();
+        let outcome = pending.wait();
+        stage.gate.refuse(None);
+        outcome
+    };
+    // The pages kept changing: they are where the helper has put them.
+    for (errno, kind) in [(Errno::EBUSY, ErrorKind::Busy), (Errno::EAGAIN, ErrorKind::TryAgain)] {
+        let data = filled(2 << 20);
+        let outcome = through_a_helper(&data, errno, Observe::Exactly).unwrap();
+        assert_eq!((outcome.moved(), outcome.is_complete()), (2 << 20, true), "{outcome}");
+        let error = through_a_helper(&data, errno, Observe::Nothing).unwrap_err();
+        assert_eq!((error.kind(), error.errno()), (kind, Some(errno)), "nothing is observed that would tell");
+    }
+    // Whatever else is in the way is told.
+    let error = through_a_helper(&filled(2 << 20), Errno::ENOSPC, Observe::Exactly).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfVram);
 }
 
 #[test]

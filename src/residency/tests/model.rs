@@ -137,6 +137,8 @@ pub(super) struct Model {
     pub(super) guard_known: bool,
     /// After a whole walk, `walk_end` stays in the middle of what was reported, as when the kernel's own buffer was full there.
     pub(super) stale_walk_end: bool,
+    /// Reports a page before and one behind what was asked for too, as no kernel should.
+    pub(super) reports_neighbours: bool,
     /// Runs after each call and may change memory.
     pub(super) script: Option<Script>,
     pub(super) calls: Vec<Call>,
@@ -157,6 +159,7 @@ impl Model {
             has_query: true,
             guard_known: true,
             stale_walk_end: false,
+            reports_neighbours: false,
             script: None,
             calls: Vec::new(),
             asked: Vec::new(),
@@ -251,7 +254,8 @@ impl Kernel for Model {
         let room = regions.len();
         let mut left = if arg.max_pages == 0 { u64::MAX } else { arg.max_pages };
         arg.walk_end = arg.end;
-        for page in arg.start / size..arg.end / size {
+        let around = u64::from(self.reports_neighbours && arg.start < arg.end);
+        for page in arg.start / size - around..arg.end / size + around {
             let Some(mapping) = self.mapping(page).filter(|mapping| !mapping.special) else { continue };
             let all = mapping.pages[(page - mapping.first) as usize].categories(self.guard_known);
             if (all ^ arg.category_inverted) & arg.category_anyof_mask == 0 {

@@ -105,3 +105,46 @@ fn cells_of_a_picture_fill_their_rows() {
     assert!(cells_of(&Residency::new().to_svg()).is_empty());
     assert!(Residency::new().to_svg().contains("Residency of nothing"));
 }
+
+/// The value of an attribute, of each tag of this name, in order.
+fn attribute(svg: &str, tag: &str, name: &str) -> Vec<u64> {
+    let tags = svg.split('<').filter_map(|rest| rest.strip_prefix(tag)?.split('>').next());
+    let value = |inside: &str| {
+        let (_, rest) = inside.split_once(&format!(" {name}=\""))?;
+        rest.split('"').next()?.parse().ok()
+    };
+    tags.filter_map(value).collect()
+}
+
+#[test]
+fn rows_and_legend_of_a_picture_lie_below_each_other_and_within_it() {
+    for count in [1, 257, 1000usize] {
+        let content: Vec<Page> =
+            (0..count).map(|i| if i % 300 < 200 { Page::System } else { Page::Device }).collect();
+        let residency = scanned(&content);
+        let svg = residency.to_svg();
+        let height = attribute(&svg, "svg", "height")[0];
+        // The title, the addresses of the rows, and the entries of the legend: where their letters stand.
+        let lines = attribute(&svg, "text", "y");
+        let places = Place::ALL.into_iter().filter(|&place| residency.summary().bytes(place) > 0).count();
+        assert_eq!(lines.len(), 1 + count.div_ceil(256) + places);
+        assert!(lines.windows(2).all(|pair| pair[1] - pair[0] >= 14), "no two touch: {lines:?}");
+        assert!((1..=60).contains(&(height - lines[lines.len() - 1])), "{lines:?} of {height}");
+        // Background, cells, and the squares of the legend, each beside its words.
+        let squares = attribute(&svg, "rect", "y");
+        for (square, words) in squares[squares.len() - places..].iter().zip(&lines[lines.len() - places..]) {
+            assert!(square < words && *words <= square + 14, "{square} {words}");
+        }
+        let columns = attribute(&svg, "text", "x");
+        let edges = attribute(&svg, "rect", "x");
+        let widths = attribute(&svg, "rect", "width");
+        assert!(columns[columns.len() - places..].iter().all(|&x| x >= edges[edges.len() - 1] + 14));
+        assert!(
+            edges.iter().zip(&widths[1..]).all(|(x, width)| x + width <= widths[0]),
+            "within the picture"
+        );
+        // The cells begin at the same place in each row, right of the addresses.
+        let first = edges.iter().copied().max_by_key(|&x| (x == 144, 0)).unwrap();
+        assert_eq!(first, 144);
+    }
+}

@@ -181,6 +181,13 @@ fn a_migration_in_flight_is_looked_at_again() {
 }
 
 #[test]
+fn device_pages_that_stay_are_looked_at_twice() {
+    let mut engine = engine(Model { swap: SwapSpace::Empty, ..model(&[System, Device, Device, Absent]) });
+    assert_eq!(letters(&scan(&mut engine)), "sDD.");
+    assert_eq!(engine.kernel.count(Call::Scan), 2);
+}
+
+#[test]
 fn pages_that_move_all_the_time_end_as_ambiguous() {
     let mut model = model(&[Device, Device, System]);
     model.swap = SwapSpace::Empty;
@@ -288,10 +295,13 @@ fn errors_of_each_call_are_reported_as_such() {
         let mut residency = Residency::new();
         let error = engine.scan(pages(FIRST, 2), &mut residency).unwrap_err();
         assert_eq!((error.kind(), error.call(), error.errno()), (kind, name, Some(errno)));
+        assert_eq!(error.reason().contains("beyond the addresses of user memory"), errno == Errno::EFAULT);
         assert!(residency.range().is_none() && residency.runs().is_empty());
     }
     let refused = Engine::new(Model { fail: Some((Call::Scan, Errno::EPERM)), ..model(&[]) });
     assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied), "a sandbox");
+    let nothing = Engine::new(Model { fail: Some((Call::Scan, Errno::EINVAL)), ..model(&[]) });
+    assert_eq!(nothing.err().map(|error| error.kind()), Some(ErrorKind::InvalidArgument), "not even this");
 }
 
 #[test]
@@ -395,6 +405,38 @@ fn more_regions_than_fit_at_once() {
 }
 
 #[test]
+fn the_buffer_of_regions_grows_to_its_limit_and_stays() {
+    let content: Vec<Page> = (0..20_000).map(|i| if i % 2 == 0 { System } else { Zero }).collect();
+    let mut engine = engine(model(&content));
+    engine.collector.files = true;
+    scan(&mut engine);
+    engine.kernel.calls.clear();
+    scan(&mut engine);
+    assert_eq!(engine.kernel.count(Call::Scan), 20_000usize.div_ceil(4096));
+}
+
+#[test]
+fn a_mapping_of_few_pages_is_not_asked_for_however_often_they_alternate() {
+    let content: Vec<Page> = (0..1000).map(|i| if i % 2 == 0 { System } else { Zero }).collect();
+    let mut engine = engine(model(&content));
+    engine.depth = Depth::Cheap;
+    assert_eq!(letters(&scan(&mut engine)), "sz".repeat(500));
+    assert_eq!(engine.kernel.count(Call::Mapping), 0);
+}
+
+#[test]
+fn what_is_reported_around_the_range_is_cut_off() {
+    let mut engine =
+        engine(Model { reports_neighbours: true, ..model(&[Zero, System, Zero, Absent, System]) });
+    let mut residency = Residency::new();
+    for (first, count, expected) in [(1, 3, "sz."), (2, 2, "z."), (1, 1, "s"), (3, 1, ".")] {
+        engine.scan(pages(FIRST + first, count), &mut residency).unwrap();
+        assert_eq!(letters(&residency), expected);
+        assert!(residency.runs().iter().all(|run| !run.range().is_empty()), "{residency:?}");
+    }
+}
+
+#[test]
 fn a_walk_end_that_lags_behind_repeats_nothing() {
     let content: Vec<Page> = (0..1000).map(|i| [System, Zero, Absent][i % 3]).collect();
     let mut engine = engine(Model { stale_walk_end: true, ..model(&content) });
@@ -469,6 +511,14 @@ fn a_mapping_that_vanishes_under_the_scan_is_not_taken_for_plain_pages() {
     let mut residency = Residency::new();
     engine.scan(pages(FIRST, 10), &mut residency).unwrap();
     assert_eq!(letters(&residency), "sssss...ss");
+}
+
+#[test]
+fn what_is_a_file_is_asked_of_each_page_of_large_mappings_too() {
+    let mut engine = by_mapping(&[System, Coherent, Coherent, Coherent, File, System], &[File; 4]);
+    engine.collector.files = true;
+    assert_eq!(letters(&scan(&mut engine)), "sDDDssssss");
+    assert!(!engine.kernel.asked.contains(&NOT_PLAIN), "{:x?}", engine.kernel.asked);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::config::KernelVersion;
 use super::cpu::{Cpu, errno_of};
 use super::cuts;
 use super::gpu::XeGpu;
+use super::huge::HugePages;
 use super::node::XeNode;
 use super::ranges::{Place, Ranges, Rules, SvmRange};
 use super::sync::lock;
@@ -24,6 +25,7 @@ use crate::uapi::xe::{
 pub(super) struct State {
     pub(super) vmas: Vmas,
     pub(super) ranges: Ranges,
+    pub(super) huge: HugePages,
     /// Destroyed, or killed after an internal error.
     pub(super) dead: bool,
     pub(super) faults: Vec<VmFault>,
@@ -101,7 +103,7 @@ impl AddressSpace {
     }
 
     pub(super) fn collect(&self, state: &mut State) -> Result<(), Errno> {
-        let State { events: Some(events), ranges, .. } = state else { return Ok(()) };
+        let State { events: Some(events), ranges, huge, .. } = state else { return Ok(()) };
         let cpu = self.cpu()?;
         let (told, lost) = events.take().map_err(|error| errno_of(&error))?;
         cuts::note(&told, events.position());
@@ -120,20 +122,16 @@ impl AddressSpace {
                     range.mapped = None;
                 }
             }
+            for block in huge.note(&event) {
+                ranges.invalidate(block, block + SIZE_2M);
+            }
             match event {
                 Event::Unmapped(range) | Event::Moved { from: range, .. } => {
                     ranges.note_cut(range);
                     gone.extend(ranges.starts_in(range.start(), range.end()));
                 }
                 // Contents gone, addresses still there: the range stays and is filled in again.
-                Event::Discarded(range) => {
-                    let starts: Vec<u64> = ranges.starts_in(range.start(), range.end()).collect();
-                    for start in starts {
-                        if let Some(range) = ranges.at_mut(start) {
-                            range.mapped = None;
-                        }
-                    }
-                }
+                Event::Discarded(range) => ranges.invalidate(range.start(), range.end()),
             }
         }
         // Memory that cannot be watched, or all of it if events got lost, is looked at.
@@ -176,6 +174,13 @@ impl AddressSpace {
 }
 
 impl State {
+    /// A part of a block is about to be moved out of system memory: if the block is one page there, that is split.
+    pub(super) fn split_page(&mut self, at: u64) {
+        if let Some(block) = self.huge.split(at) {
+            self.ranges.invalidate(block, block + SIZE_2M);
+        }
+    }
+
     /// Attributes over an SVM range whose memory was unmapped return to what they were bound with, where the mirror was bound to
     /// do so, and mirrors with such attributes beside it are merged (`xe_svm_range_set_default_attr`).
     fn reset_attributes(&mut self, start: u64, end: u64) {

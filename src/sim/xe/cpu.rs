@@ -114,6 +114,13 @@ impl Cpu<'_> {
         })
     }
 
+    /// Whether the device pages of a range were moved there together.
+    pub(super) fn is_one_allocation(self, start: u64, end: u64) -> Result<bool, Errno> {
+        let window = self.0.window_at(start).map_err(|error| errno_of(&error))?;
+        let all = PageRange::from_aligned(start, end);
+        Ok(window.and_then(|window| window.range()).is_some_and(|window| window.contains_range(all)))
+    }
+
     /// Brings every page of a range back to system memory. What stays on a device after all stays there.
     pub(super) fn bring_back(self, start: u64, end: u64) {
         let _ = self.0.migrate_to_ram(PageRange::from_aligned(start, end));
@@ -130,6 +137,17 @@ impl Cpu<'_> {
         let Ok(runs) = self.0.placement(PageRange::from_aligned(start, end)) else { return false };
         runs.iter().all(|run| run.region.is_some() || present(run.range))
     }
+
+    /// Whether nobody has touched any page of a range, and no device has one.
+    pub(super) fn is_untouched(self, start: u64, end: u64) -> bool {
+        let Ok(runs) = self.0.placement(PageRange::from_aligned(start, end)) else { return false };
+        runs.iter().all(|run| run.region.is_none() && untouched(run.range))
+    }
+}
+
+/// Whether no page of a range is there, in memory or swapped out.
+fn untouched(range: PageRange) -> bool {
+    page_entries(range).is_some_and(|entries| entries.iter().all(|entry| entry >> 62 == 0))
 }
 
 fn alike(a: &Vma, b: &Vma) -> bool {
@@ -159,18 +177,20 @@ fn populate(range: PageRange, write: bool) -> Result<(), Errno> {
     })
 }
 
-fn present(range: PageRange) -> bool {
+/// What `/proc/self/pagemap` says of the pages of a range. Bit 63: the page is present; bit 62: it is swapped out.
+fn page_entries(range: PageRange) -> Option<Vec<u64>> {
     use rustix::fs::{Mode, OFlags};
     let mut entries = vec![0u64; range.pages() as usize];
-    let Ok(file) = rustix::fs::open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-    else {
-        return false;
-    };
+    let file =
+        rustix::fs::open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let bytes = bytemuck::cast_slice_mut::<u64, u8>(&mut entries);
     let wanted = bytes.len();
-    let read = rustix::io::pread(&file, bytes, range.start() / page_size() * 8);
-    // Bit 63: the page is present.
-    read.is_ok_and(|read| read == wanted) && entries.iter().all(|entry| entry >> 63 != 0)
+    let read = rustix::io::pread(&file, bytes, range.start() / page_size() * 8).ok()?;
+    (read == wanted).then_some(entries)
+}
+
+fn present(range: PageRange) -> bool {
+    page_entries(range).is_some_and(|entries| entries.iter().all(|entry| entry >> 63 != 0))
 }
 
 #[cfg(test)]

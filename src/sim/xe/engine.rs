@@ -21,6 +21,8 @@ const END: u32 = 0x0500_0000;
 
 /// Most dwords of one batch: one that runs on without an end is a hang, which the driver ends.
 const LONGEST: u64 = 1 << 20;
+/// How often an instruction starts again whose two addresses take each other's page away.
+const MOST_REPEATS: u32 = 16;
 /// Longest sleep between two looks at fences.
 const TICK: Duration = Duration::from_millis(4);
 
@@ -113,7 +115,11 @@ impl Queue {
                 // A batch in a null mapping runs to the end of that, and then into what is there.
                 NOOP => {
                     let here = batch.wrapping_add(4 * at);
-                    self.vm.null_until(here).map_or(1, |end| (end.wrapping_sub(here) / 4).max(1))
+                    let zeroes = match self.vm.null_until(here) {
+                        Some(end) => end.wrapping_sub(here) / 4,
+                        None => self.vm.gpu_zeroes(here, self.tile)?,
+                    };
+                    zeroes.max(1)
                 }
                 STORE_DWORD => {
                     self.vm.gpu_write(access, address(at + 1)?, &dword(at + 3)?.to_le_bytes(), self.tile)?;
@@ -125,7 +131,14 @@ impl Queue {
                     5
                 }
                 COPY_DWORD => {
-                    let value = self.vm.gpu_read_u32(address(at + 3)?, self.tile)?;
+                    // A fault has the engine start the instruction again: it reads once more what it wrote nowhere yet.
+                    let mut value = self.vm.gpu_read_u32(address(at + 3)?, self.tile)?;
+                    for _ in 0..MOST_REPEATS {
+                        if !self.vm.gpu_faults(address(at + 1)?, self.tile)? {
+                            break;
+                        }
+                        value = self.vm.gpu_read_u32(address(at + 3)?, self.tile)?;
+                    }
                     self.vm.gpu_write(access, address(at + 1)?, &value.to_le_bytes(), self.tile)?;
                     5
                 }

@@ -51,29 +51,32 @@ impl AddressSpace {
                 true => self.gpu.pagemaps().get(tile as usize).cloned(),
                 false => self.preferred(vma, tile),
             };
-            let target = target.filter(|_| self.gpu.config().migrates && self.should_migrate(&range));
+            let wants_system = target.is_none();
+            let target =
+                target.filter(|_| tries > 0 && self.gpu.config().migrates && self.should_migrate(&range));
             if let Some(pagemap) = target {
-                let moved = self.migrate(&range, &pagemap, timeslice);
+                let moved = self.migrate(state, &range, &pagemap, timeslice);
                 tries -= 1;
                 timeslice *= 2;
                 match moved {
                     // An ordinary access is served where the pages are.
                     Err(errno) if needs_vram && tries == 0 => return Err(errno),
                     Err(_) if needs_vram => continue,
-                    _ => tries = tries.max(1),
+                    _ => {}
                 }
             }
             let write = vma.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0;
+            // Of what is to be in system memory no device keeps pages, unless they are known where they are.
+            if wants_system && !self.is_known(&range)? {
+                cpu.bring_back(range.start, range.end);
+            }
             let place = match self.get_pages(&range, write) {
                 Ok(place) => place,
                 Err(Errno::EOPNOTSUPP | Errno::EFAULT | Errno::EPERM) => continue,
                 Err(errno) => return Err(errno),
             };
             if let Some(range) = state.ranges.at_mut(address) {
-                if range.mapped != Some(place) {
-                    range.tiles = 0;
-                }
-                range.mapped = Some(place);
+                range.find(place);
                 range.tiles |= 1 << tile;
                 range.writable = write;
             }

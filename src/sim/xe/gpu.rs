@@ -27,8 +27,6 @@ pub(super) struct Pagemap {
     /// Made with the first VM in fault mode, as the driver's.
     region: OnceLock<VramRegion>,
     purgeable: Mutex<Vec<Weak<Object>>>,
-    /// How many times pages were sent back to make room.
-    evictions: AtomicU64,
 }
 
 impl Pagemap {
@@ -72,10 +70,6 @@ impl Pagemap {
         objects.iter().any(|object| object.purge_if_not_needed())
     }
 
-    pub(super) fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
-    }
-
     pub(super) fn give_back(&self, bytes: u64) {
         self.objects.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -86,7 +80,6 @@ impl Pagemap {
         let over = (self.used() + bytes).saturating_sub(self.bytes);
         match self.region.get() {
             Some(region) if over > 0 => {
-                self.evictions.fetch_add(1, Ordering::Relaxed);
                 region.evict(over).map(|_| ()).map_err(|error| errno_of(&error))?;
             }
             _ => {}
@@ -184,7 +177,6 @@ impl XeGpu {
                     objects: AtomicU64::new(0),
                     region: OnceLock::new(),
                     purgeable: Mutex::new(Vec::new()),
-                    evictions: AtomicU64::new(0),
                 })
             });
             Self {

@@ -6,9 +6,10 @@ use super::address_space::{AddressSpace, State};
 use super::cpu::errno_of;
 use super::fault::Access;
 use super::object::Object;
-use super::vmas::Backing;
+use super::vmas::{Backing, Vma};
 use crate::error::Errno;
 use crate::pagemap::DeviceAtomic;
+use crate::range::SIZE_4K;
 use crate::sim::user_memory::WriteAccess;
 use crate::uapi::xe::{DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE};
 
@@ -25,14 +26,25 @@ impl AddressSpace {
     /// Reads four bytes.
     pub(super) fn gpu_read_u32(&self, address: u64, tile: u32) -> Result<u32, Errno> {
         let mut bytes = [0; 4];
-        self.access(address, Access::Read, tile, |target| match target {
-            Target::Process(at) => {
-                self.gpu.space()?.device_read(at, &mut bytes).map_err(|error| errno_of(&error))
-            }
-            Target::Object(object, offset) => object.read(offset, &mut bytes),
-            Target::Nowhere => Ok(()),
-        })?;
+        self.gpu_read(address, &mut bytes, tile)?;
         Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// How many words in a row are zero from `address` on, up to the end of the page.
+    pub(super) fn gpu_zeroes(&self, address: u64, tile: u32) -> Result<u64, Errno> {
+        let mut page = [0; SIZE_4K as usize];
+        let rest = &mut page[..(SIZE_4K - address % SIZE_4K) as usize];
+        self.gpu_read(address, rest, tile)?;
+        Ok(rest.chunks_exact(4).take_while(|word| *word == [0; 4]).count() as u64)
+    }
+
+    /// Reads bytes that lie in one page.
+    fn gpu_read(&self, address: u64, bytes: &mut [u8], tile: u32) -> Result<(), Errno> {
+        self.access(address, Access::Read, tile, |target| match target {
+            Target::Process(at) => self.gpu.space()?.device_read(at, bytes).map_err(|error| errno_of(&error)),
+            Target::Object(object, offset) => object.read(offset, bytes),
+            Target::Nowhere => Ok(()),
+        })
     }
 
     /// Where the null mapping at `address` ends, if there is one: up to there everything reads as zero.
@@ -58,6 +70,19 @@ impl AddressSpace {
             Target::Object(object, offset) => object.write(offset, bytes),
             Target::Nowhere => Ok(()),
         })
+    }
+
+    /// Serves the fault of a write to a mirror, if there is one, and tells whether there was. What cannot be served is left to the
+    /// write itself.
+    pub(super) fn gpu_faults(&self, address: u64, tile: u32) -> Result<bool, Errno> {
+        let mut state = self.lock();
+        if state.dead || !state.vmas.at(address).is_some_and(Vma::is_mirror) {
+            return Ok(false);
+        }
+        self.collect(&mut state)?;
+        let range = state.ranges.at(address).copied();
+        let valid = range.map(|range| self.is_valid(&range, tile)).transpose()?.unwrap_or(false);
+        Ok(!valid && self.translate(&mut state, address, Access::Write, tile).is_ok())
     }
 
     /// Adds to four bytes atomically.

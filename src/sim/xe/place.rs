@@ -1,6 +1,6 @@
 //! Filling a range in: moving its pages to where they should be, and mapping them.
 
-use super::address_space::AddressSpace;
+use super::address_space::{AddressSpace, State};
 use super::cpu::{Whereabouts, errno_of};
 use super::gpu::Pagemap;
 use super::ranges::{Place, SvmRange};
@@ -16,6 +16,7 @@ impl AddressSpace {
     /// them to system memory.
     pub(super) fn migrate(
         &self,
+        state: &mut State,
         range: &SvmRange,
         pagemap: &Pagemap,
         timeslice_ms: u64,
@@ -28,6 +29,11 @@ impl AddressSpace {
             Whereabouts::In(_) | Whereabouts::Mixed => true,
             Whereabouts::System => false,
         };
+        let is_block = range.end - range.start == SIZE_2M;
+        let one_page = is_block && cpu.is_untouched(range.start, range.end);
+        if !is_block {
+            state.split_page(range.start);
+        }
         let options = MigrateOptions::new()
             .windows(Windows::Blocks(SIZE_2M))
             .atomicity(Atomicity::Range)
@@ -51,10 +57,14 @@ impl AddressSpace {
         match attempt() {
             Err(Errno::EBUSY) => {
                 cpu.bring_back(range.start, range.end);
-                attempt()
+                attempt()?;
             }
-            other => other,
+            other => other?,
         }
+        if one_page {
+            state.huge.insert(range.start);
+        }
+        Ok(())
     }
 
     /// Whether a range's pages should move to a tile's memory (`xe_svm_range_needs_migrate_to_vram`).
@@ -84,6 +94,11 @@ impl AddressSpace {
     pub(super) fn get_pages(&self, range: &SvmRange, write: bool) -> Result<Place, Errno> {
         let cpu = self.cpu()?;
         if let Some(place @ Place::Vram(_)) = self.place_of(range)? {
+            // Pages of several allocations are not mapped together: they go back, and whoever wanted them looks again.
+            if !self.is_known(range)? && !cpu.is_one_allocation(range.start, range.end)? {
+                cpu.bring_back(range.start, range.end);
+                return Err(Errno::EOPNOTSUPP);
+            }
             return Ok(place);
         }
         cpu.bring_back(range.start, range.end);
@@ -93,6 +108,11 @@ impl AddressSpace {
 
     /// Whether what a tile's page tables say of a range is still true.
     pub(super) fn is_valid(&self, range: &SvmRange, tile: u32) -> Result<bool, Errno> {
-        Ok(range.tiles >> tile & 1 != 0 && range.mapped.is_some() && range.mapped == self.place_of(range)?)
+        Ok(range.tiles >> tile & 1 != 0 && self.is_known(range)?)
+    }
+
+    /// Whether the pages of a range are where they were found last (`drm_gpusvm_pages_valid`).
+    pub(super) fn is_known(&self, range: &SvmRange) -> Result<bool, Errno> {
+        Ok(range.mapped.is_some() && range.mapped == self.place_of(range)?)
     }
 }

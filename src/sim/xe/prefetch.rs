@@ -164,16 +164,15 @@ impl AddressSpace {
     /// Moves and maps what was planned (`prefetch_ranges`). Answers whether page tables were written; `ENODATA` when pages
     /// could not be had, after which nothing more is done.
     ///
-    /// A block that pushes an earlier one out of full memory again invalidates it, which is found out when page tables are about
-    /// to be written: `EAGAIN`.
+    /// A block that does not stay where it was put (a later one pushed it out of full memory, or brought back what it shared an
+    /// allocation with, or the CPU touched it) is found out when page tables are about to be written: `EAGAIN`.
     pub(super) fn prefetch(&self, state: &mut State, plan: &Plan) -> Result<bool, Errno> {
-        let evicted = self.evictions();
         let mut filled = Vec::with_capacity(plan.blocks.len());
         for block in &plan.blocks {
             let Some(range) = state.ranges.at(block.start).copied() else { continue };
             match block.target.as_deref().filter(|_| self.should_migrate(&range)) {
                 // Whatever goes wrong with a migration, the driver makes one errno of it, and success of that.
-                Some(pagemap) => self.migrate(&range, pagemap, 0).map_err(|_| Errno::ENODATA)?,
+                Some(pagemap) => self.migrate(state, &range, pagemap, 0).map_err(|_| Errno::ENODATA)?,
                 None if block.target.is_none() => self.cpu()?.bring_back(range.start, range.end),
                 None => {}
             }
@@ -184,28 +183,24 @@ impl AddressSpace {
             if self.gpu.is_to_come_again() {
                 return Err(Errno::EAGAIN);
             }
-            filled.push((SvmRange { writable: !block.read_only, ..range }, place));
+            if let Some(range) = state.ranges.at_mut(block.start) {
+                range.find(place);
+            }
+            filled.push(block);
         }
-        if self.evictions() != evicted {
-            for (range, place) in &filled {
-                if self.place_of(range)? != Some(*place) {
-                    return Err(Errno::EAGAIN);
-                }
+        for block in &filled {
+            let known = state.ranges.at(block.start).map(|range| self.is_known(range)).transpose()?;
+            if known == Some(false) {
+                return Err(Errno::EAGAIN);
             }
         }
         // Page tables are written when every block is filled in.
-        for (filled, place) in filled {
-            if let Some(range) = state.ranges.at_mut(filled.start) {
-                range.mapped = Some(place);
-                range.writable = filled.writable;
+        for block in filled {
+            if let Some(range) = state.ranges.at_mut(block.start) {
+                range.writable = !block.read_only;
                 range.tiles = self.all_tiles();
             }
         }
         Ok(!plan.whole.is_empty() || !plan.blocks.is_empty())
-    }
-
-    /// How many times pages were sent back to make room in the device's memory.
-    fn evictions(&self) -> u64 {
-        self.gpu.pagemaps().iter().map(|pagemap| pagemap.evictions()).sum()
     }
 }

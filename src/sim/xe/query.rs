@@ -57,7 +57,8 @@ impl XeNode {
             let (main, media) = (2 * tile, 2 * tile + 1);
             engines.push(one(DRM_XE_ENGINE_CLASS_RENDER, 0, main));
             engines.push(one(DRM_XE_ENGINE_CLASS_COPY, 0, main));
-            engines.extend((0..4).map(|ccs| one(DRM_XE_ENGINE_CLASS_COMPUTE, ccs, main)));
+            // The driver gives all of the compute hardware to one engine unless it is told otherwise (`ccs_mode`).
+            engines.push(one(DRM_XE_ENGINE_CLASS_COMPUTE, 0, main));
             engines.push(one(DRM_XE_ENGINE_CLASS_VIDEO_DECODE, 0, media));
             engines.push(one(DRM_XE_ENGINE_CLASS_VIDEO_ENHANCE, 0, media));
         }

@@ -27,12 +27,22 @@ pub(super) struct SvmRange {
     pub(super) end: u64,
     /// Whether its memory is of the kind that migrates.
     pub(super) migratable: bool,
-    /// Where its pages were when the GPU's page tables were written; `None`: not valid.
+    /// Where its pages were found; `None`: not known, and page tables say nothing true of it.
     pub(super) mapped: Option<Place>,
     /// Bits of the tiles whose page tables have it.
     pub(super) tiles: u32,
     /// The page tables let the GPU write.
     pub(super) writable: bool,
+}
+
+impl SvmRange {
+    /// Its pages were found there. What page tables say of another place is true no longer.
+    pub(super) fn find(&mut self, place: Place) {
+        if self.mapped != Some(place) {
+            self.tiles = 0;
+        }
+        self.mapped = Some(place);
+    }
 }
 
 /// How ranges are made.
@@ -102,6 +112,14 @@ impl Ranges {
             .range(first..end.max(first))
             .filter(move |(_, entry)| entry.range.end > start)
             .map(|(&at, _)| at)
+    }
+
+    /// What the page tables say of the ranges in `[start, end)` is true no longer.
+    pub(super) fn invalidate(&mut self, start: u64, end: u64) {
+        let first = self.starts_in(start, end).next().unwrap_or(end);
+        for (_, entry) in self.0.range_mut(first..end.max(first)) {
+            entry.range.mapped = None;
+        }
     }
 
     /// The range at `address`, if its memory is watched.

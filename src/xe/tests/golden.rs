@@ -180,6 +180,30 @@ fn a_fence_is_a_sync_that_signals() {
     std::mem::forget(fence);
 }
 
+#[test]
+fn the_page_of_a_fence_goes_with_it_unless_the_driver_may_still_write_there() {
+    let (_script, vm) = script();
+    let is_mapped = |at: u64| {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        // A shared page of no file; what another thread may map there meanwhile is not one.
+        maps.lines().any(|line| line.starts_with(&format!("{at:x}-")) && line.contains("/dev/zero"))
+    };
+    // A page between others of its kind would be listed as one with them.
+    let fences = [(); 3].map(|()| UserFence::new().unwrap());
+    let addresses = fences.each_ref().map(UserFence::address);
+    drop(fences);
+    assert!(addresses.iter().all(|&at| !is_mapped(at)));
+
+    let mut armed = UserFence::new().unwrap();
+    let range = PageRange::new(PAGE, PAGE).unwrap();
+    vm.prefetch_with_fence(range, PrefetchTarget::System, &mut armed).unwrap();
+    let at = armed.address();
+    drop(armed);
+    assert!(is_mapped(at), "the fence is not signalled");
+    // SAFETY: the page of the fence above, which nobody writes: the script is no driver.
+    unsafe { rustix::mm::munmap(at as *mut _, PAGE as usize) }.unwrap();
+}
+
 /// A wait of the compute runtime: one second. An interrupted wait is made again with what the driver left of the time.
 #[test]
 fn waiting() {

@@ -412,11 +412,12 @@ fn queues_are_checked() {
     let copy = engine(&bench.device);
     let compute = Engine { class: EngineClass::Compute, ..copy };
     let create = |engines: &[Engine], options| ExecQueue::create(&vm, engines, options);
-    create(&[compute, Engine { instance: 1, ..compute }], QueueOptions::new().low_latency()).unwrap();
+    create(&[compute], QueueOptions::new().low_latency()).unwrap();
     create(&[copy], QueueOptions::new().priority(Priority::Low).timeslice_us(1000)).unwrap();
-    for engines in
-        [vec![], vec![copy, compute], vec![Engine { instance: 9, ..copy }], vec![Engine { gt_id: 9, ..copy }]]
-    {
+    // The compute hardware is one engine (`ccs_mode`).
+    let second = Engine { instance: 1, ..compute };
+    let (ninth, elsewhere) = (Engine { instance: 9, ..copy }, Engine { gt_id: 9, ..copy });
+    for engines in [vec![], vec![copy, compute], vec![second], vec![ninth], vec![elsewhere]] {
         refused(create(&engines, QueueOptions::new()), ErrorKind::InvalidArgument, Some(Errno::EINVAL));
     }
     let high = QueueOptions::new().priority(Priority::High);

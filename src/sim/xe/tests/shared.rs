@@ -33,11 +33,12 @@ fn a_linked_device_reads_in_place_and_another_brings_pages_back() {
     let stranger = Bench::new(Platform::Battlemage);
     let buffer = filled(M2);
     let expected = u32::from_le_bytes(buffer[700..704].try_into().unwrap());
-    let stay = Advice::PreferredLocation(PreferredLocation::System);
-    for (bench, stays) in [(&linked, M2), (&stranger, 0)] {
+    let stay = Advice::PreferredLocation(PreferredLocation::Region { device: &owner.device, instance: 1 });
+    let leave = Advice::PreferredLocation(PreferredLocation::System);
+    for (bench, advice, stays) in [(&linked, stay, M2), (&linked, leave, 0), (&stranger, leave, 0)] {
         owner.mirrored().prefetch(buffer.range(), PrefetchTarget::Region(1)).unwrap();
         let vm = bench.mirrored();
-        vm.advise(buffer.range(), stay).unwrap();
+        vm.advise(buffer.range(), advice).unwrap();
         assert_eq!(read_word(&vm, buffer.range().start() + 700), expected);
         assert_eq!(in_vram(buffer.range()), stays);
     }

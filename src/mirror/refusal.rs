@@ -25,8 +25,7 @@ pub(super) fn classify(
         }
         match of_mapping(vma, target) {
             Some(cause) => report(Refusal { range: part, cause }),
-            None if target.is_vram() => by_block(part, vma, after, obstacles, &mut report),
-            None => by_place(part, after, obstacles, &mut report),
+            None => by_block(part, vma, after, obstacles, &mut report),
         }
         at = part.end();
     }

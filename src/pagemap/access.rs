@@ -168,8 +168,12 @@ impl Space {
         Ok(())
     }
 
+    /// Whether the page is the device's by now. Others of a window are the process's own, which may have closed them.
     fn is_migrating(&self, at: u64) -> Result<bool> {
-        Ok(self.window_at(at)?.is_some())
+        match PageRange::rounded_out(at, 1) {
+            Ok(page) => Ok(self.device_bytes(page, None)? > 0),
+            Err(_) => Ok(false),
+        }
     }
 }
 

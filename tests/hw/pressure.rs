@@ -142,7 +142,7 @@ fn writers_and_eviction(context: &Context) -> TestResult {
 /// As above, but the writers keep to the third that is on its way into VRAM. What the driver evicts for it nobody touches.
 fn writers_beside_eviction(context: &Context) -> TestResult {
     const THIRDS: usize = 3;
-    const TURNS: usize = 2 * THIRDS;
+    const TURNS: usize = THIRDS + 1;
     let mirror = context.gpu().mirror()?;
     let vram = context.gpu().vram();
     let data = Buffer::<u64>::zeroed(overcommitted(context.gpu()) as usize / 8)?;

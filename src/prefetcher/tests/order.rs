@@ -101,8 +101,12 @@ fn what_the_users_address_space_refuses_after_the_move_depends_on_what_is_observ
         stage.gate.refuse(None);
         outcome
     };
-    // The pages kept changing: they are where the helper has put them.
-    for (errno, kind) in [(Errno::EBUSY, ErrorKind::Busy), (Errno::EAGAIN, ErrorKind::TryAgain)] {
+    // The pages kept changing, or a part cannot be mapped: they are where the helper has put them.
+    for (errno, kind) in [
+        (Errno::EBUSY, ErrorKind::Busy),
+        (Errno::EAGAIN, ErrorKind::TryAgain),
+        (Errno::EPERM, ErrorKind::MemoryKind),
+    ] {
         let data = filled(2 << 20);
         let outcome = through_a_helper(&data, errno, Observe::Exactly).unwrap();
         assert_eq!((outcome.moved(), outcome.is_complete()), (2 << 20, true), "{outcome}");

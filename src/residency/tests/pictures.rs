@@ -129,7 +129,7 @@ fn rows_and_legend_of_a_picture_lie_below_each_other_and_within_it() {
         let places = Place::ALL.into_iter().filter(|&place| residency.summary().bytes(place) > 0).count();
         assert_eq!(lines.len(), 1 + count.div_ceil(256) + places);
         assert!(lines.windows(2).all(|pair| pair[1] - pair[0] >= 14), "no two touch: {lines:?}");
-        assert!((1..=60).contains(&(height - lines[lines.len() - 1])), "{lines:?} of {height}");
+        assert!((16..=60).contains(&(height - lines[lines.len() - 1])), "{lines:?} of {height}");
         // Background, cells, and the squares of the legend, each beside its words.
         let squares = attribute(&svg, "rect", "y");
         for (square, words) in squares[squares.len() - places..].iter().zip(&lines[lines.len() - places..]) {
@@ -147,4 +147,21 @@ fn rows_and_legend_of_a_picture_lie_below_each_other_and_within_it() {
         let first = edges.iter().copied().max_by_key(|&x| (x == 144, 0)).unwrap();
         assert_eq!(first, 144);
     }
+}
+
+#[test]
+fn the_titles_of_the_cells_name_all_of_the_range_in_order() {
+    let content: Vec<Page> =
+        (0..1000).map(|i| if i % 300 < 200 { Page::System } else { Page::Device }).collect();
+    let residency = scanned(&content);
+    let svg = residency.to_svg();
+    let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+    let mut at = residency.range().unwrap().start();
+    for title in svg.split("<title>").skip(1) {
+        let (_, addresses) = title.split("</title>").next().unwrap().split_once(" at ").unwrap();
+        let (start, end) = addresses.split_once(" to ").unwrap();
+        assert_eq!(number(start), at);
+        at = number(end);
+    }
+    assert_eq!(at, residency.range().unwrap().end());
 }

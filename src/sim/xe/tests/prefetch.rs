@@ -1,5 +1,5 @@
 use super::*;
-use crate::xe::PrefetchTarget;
+use crate::xe::{PrefetchTarget, UserFence};
 
 #[test]
 fn targets_the_kernel_lacks_are_refused_before_it_is_asked() {
@@ -11,6 +11,12 @@ fn targets_the_kernel_lacks_are_refused_before_it_is_asked() {
         vm.prefetch(buffer.range(), PrefetchTarget::Region(0)).unwrap();
         refused(vm.prefetch(buffer.range(), PrefetchTarget::Region(1)), ErrorKind::Unsupported, None);
         refused(vm.prefetch(buffer.range(), PrefetchTarget::Advised), ErrorKind::Unsupported, None);
+        for target in [PrefetchTarget::Region(1), PrefetchTarget::Advised] {
+            refused(vm.prefetch_each(&[buffer.range()], target), ErrorKind::Unsupported, None);
+            let mut fence = UserFence::new().unwrap();
+            refused(vm.prefetch_with_fence(buffer.range(), target, &mut fence), ErrorKind::Unsupported, None);
+            assert!(fence.is_signalled(), "it waits for nothing");
+        }
     }
     let integrated = Bench::new(Platform::LunarLake).mirrored();
     refused(integrated.prefetch(buffer.range(), PrefetchTarget::Region(1)), ErrorKind::Unsupported, None);

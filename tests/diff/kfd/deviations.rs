@@ -2,7 +2,7 @@
 
 use super::subject::HAZARD;
 use crate::frame::{Deviation, Mismatch, Step, Then};
-use crate::memory::{PAGES, expand};
+use crate::memory::{HUGE, PAGES, READ_AROUND, expand};
 
 pub(super) const KNOWN: &[Deviation] = &[
     Deviation {
@@ -24,7 +24,47 @@ pub(super) const KNOWN: &[Deviation] = &[
         },
         then: Then::GoOn,
     },
+    READ_AROUND,
+    Deviation {
+        name: "an edge that moved memory makes",
+        why: "memory that `mremap` put between other memory of the same kind stays a mapping of its own if anything of the mapping that it came \
+              from was ever touched (its pages keep their numbers), and a GPU fault next to it makes a range up to that edge. What the \
+              simulation watches is cut out of its mapping; the rest counts as never touched, and joins",
+        is: |mismatch, steps| moved_edge(mismatch, steps),
+        then: Then::Stop,
+    },
 ];
+
+/// Pages that went to VRAM in the simulation only, all of them in blocks in which an end of moved memory lies, by a later GPU fault.
+fn moved_edge(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    if mismatch.step.verb != "where" || !mismatch.step.args.is_empty() {
+        return false;
+    }
+    let number = |step: &Step, name: &str| step.number(name, 0).unwrap_or(0);
+    let explained = |page: u64| {
+        let block = page / HUGE;
+        let edge = |step: &Step| {
+            let ends = |at: u64| [at, at + step.number("pages", 1).unwrap_or(1)];
+            step.verb == "remap"
+                && [number(step, "at"), number(step, "to")]
+                    .into_iter()
+                    .flat_map(ends)
+                    .any(|end| end / HUGE == block)
+        };
+        let faults = |step: &Step| {
+            step.verb == "gpu" && [number(step, "at"), number(step, "to")].iter().any(|at| at / HUGE == block)
+        };
+        steps.iter().position(edge).is_some_and(|moved| steps[moved..].iter().any(faults))
+    };
+    let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
+    real.len() == sim.len()
+        && real
+            .iter()
+            .zip(&sim)
+            .zip(0..)
+            .filter(|((real, sim), _)| real != sim)
+            .all(|((real, sim), page)| real == "absent" && sim == "device" && explained(page))
+}
 
 /// Whether pages differ only where they may be stale, by having words on the real side that are zero in the simulation.
 fn stale_where_discarded(mismatch: &Mismatch, may_be_stale: &[bool]) -> bool {

@@ -1,5 +1,6 @@
 //! The arena: memory at a fixed address that the steps of every driver work on, what is mapped in it, and what its words mean.
 
+mod around;
 mod cpu;
 
 use std::ptr::NonNull;
@@ -8,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use drm_pagemap::PageRange;
 use drm_pagemap::residency::{self, Place};
 use rustix::mm::{MapFlags, ProtFlags};
+
+pub(crate) use around::READ_AROUND;
 
 pub(crate) const PAGE: u64 = 4096;
 /// First address of the arena: 2 MiB-aligned, far from where the kernel puts anything.

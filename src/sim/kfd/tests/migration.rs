@@ -408,6 +408,24 @@ fn discarded_memory_keeps_its_attributes() {
 }
 
 #[test]
+fn pages_discarded_between_others_come_back_without_them() {
+    let (bench, buffer) = (Bench::new(), filled(16));
+    bench.set(buffer.range(), &[(ACCESS, GPU), (PREFETCH, GPU)]).unwrap();
+    assert_eq!(bench.in_vram(buffer.range()), 16);
+    let part = pages(&buffer, 4, 6);
+    // SAFETY: discards the test's own bytes, to which no reference exists at this moment.
+    unsafe {
+        rustix::mm::madvise(part.start() as *mut _, part.len() as usize, rustix::mm::Advice::LinuxDontNeed)
+    }
+    .unwrap();
+    // Mapping what the GPU may use makes the two present; of what lies around them nothing moves.
+    bench.set(part, &[(PREFETCH, 0), (ACCESS, GPU)]).unwrap();
+    assert_eq!(bench.in_vram(buffer.range()), 14);
+    let found = residency::of_range(part).unwrap();
+    assert_eq!(found.summary().bytes(Place::System), part.len());
+}
+
+#[test]
 fn files_are_registered_and_stay_where_they_are() {
     let bench = Bench::new();
     let file = rustix::fs::memfd_create("shared", rustix::fs::MemfdFlags::CLOEXEC).unwrap();

@@ -102,6 +102,13 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// A restore that is under way ends, and none follows: it would make pages of the next test present, at the same addresses.
+    fn drop(&mut self) {
+        self.kfd.primary.lock().ranges = Default::default();
+    }
+}
+
 const PREFERRED: u32 = abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC;
 const PREFETCH: u32 = abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC;
 const ACCESS: u32 = abi::KFD_IOCTL_SVM_ATTR_ACCESS;

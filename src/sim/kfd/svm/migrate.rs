@@ -191,8 +191,8 @@ impl State {
         }
     }
 
-    /// Makes pages of a range present, and takes note of what that has done to VRAM nearby: a page that is absent between others
-    /// that are in VRAM can be had only by taking those back, unlike in the kernel.
+    /// Makes pages of a range present. A page that is absent between others that are in VRAM can be had only by taking those
+    /// back, unlike in the kernel: they return to VRAM at once.
     pub(in crate::sim::kfd) fn populate(
         &mut self,
         kfd: &Shared,
@@ -212,12 +212,19 @@ impl State {
         let populated = kfd.memory.populate(piece, write);
         for run in elsewhere.within(piece) {
             let Some(range) = self.ranges.get(start) else { break };
-            // Blocks that were in VRAM as a whole stayed there, or the CPU touched them, which is noted later.
-            let unit = range.unit().min(SIZE_2M);
+            let (unit, device) = (range.unit().min(SIZE_2M), self.index(range.actual));
             let nearby = run.align_outward(unit).and_then(|blocks| blocks.intersection(range.pages));
-            if let Some(nearby) = nearby.filter(|nearby| self.resident.bytes_within(*nearby) > 0) {
-                let left = self.look_at_what_left(kfd, nearby);
-                self.count_out(start, left);
+            let Some(nearby) = nearby else { continue };
+            let before = self.resident.within(nearby);
+            self.look_at(kfd, nearby);
+            for taken in before {
+                if self.resident.bytes_within(taken) < taken.len() {
+                    let Some(gpu) = device else { break };
+                    let _ = kfd.memory.to_vram(self.devices[gpu].config.device, taken, unit);
+                    self.look_at(kfd, taken);
+                    let lost = taken.len() - self.resident.bytes_within(taken);
+                    self.count_out(start, lost);
+                }
             }
         }
         populated

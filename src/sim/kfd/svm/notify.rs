@@ -35,7 +35,13 @@ impl State {
     /// Takes note of what a change left in VRAM.
     fn look_after(&mut self, kfd: &Shared, change: &Change) {
         match change {
-            Change::Unmapped(pages) => self.resident.remove(*pages),
+            Change::Unmapped(pages) => {
+                // What is in VRAM there was moved for the old mapping when a new one had taken its place.
+                for run in kfd.memory.in_vram(*pages) {
+                    let _ = kfd.memory.to_system(run);
+                }
+                self.look_at(kfd, *pages);
+            }
             Change::Discarded(pages) => self.look_at(kfd, *pages),
             Change::Anything => {
                 let all: Vec<PageRange> = self.ranges.iter().map(|range| range.pages).collect();

@@ -407,6 +407,41 @@ fn discarded_memory_keeps_its_attributes() {
     assert_eq!(buffer[2 * page_size() as usize], 0);
 }
 
+fn is_intact_but(buffer: &Buffer<u8>, zeroes: std::ops::Range<usize>) -> bool {
+    let fresh = filled(buffer.len() as u64 / page_size());
+    let page = page_size() as usize;
+    buffer.chunks(page).zip(fresh.chunks(page)).enumerate().all(|(index, (found, filled))| {
+        if zeroes.contains(&index) { found.iter().all(|&byte| byte == 0) } else { found == filled }
+    })
+}
+
+#[test]
+fn pages_discarded_between_others_come_back_without_them() {
+    let (bench, buffer) = (Bench::new(), filled(16));
+    bench.set(buffer.range(), &[(ACCESS, GPU), (PREFETCH, GPU)]).unwrap();
+    assert_eq!(bench.in_vram(buffer.range()), 16);
+    let part = pages(&buffer, 4, 6);
+    // SAFETY: discards the test's own bytes, to which no reference exists at this moment.
+    unsafe {
+        rustix::mm::madvise(part.start() as *mut _, part.len() as usize, rustix::mm::Advice::LinuxDontNeed)
+    }
+    .unwrap();
+    // The restore maps what the GPU may use, which makes the two present; of what lies around them nothing moves.
+    let there = || residency::of_range(part).unwrap().summary().bytes(Place::System) == part.len();
+    for _ in 0..10_000 {
+        bench.get(buffer.range(), &[]).unwrap();
+        if there() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(there());
+    // Answered when the restore is through.
+    bench.get(buffer.range(), &[]).unwrap();
+    assert_eq!(bench.in_vram(buffer.range()), 14);
+    assert!(is_intact_but(&buffer, 4..6));
+}
+
 #[test]
 fn files_are_registered_and_stay_where_they_are() {
     let bench = Bench::new();

@@ -11,7 +11,7 @@ use super::huge::HugePages;
 use super::node::XeNode;
 use super::ranges::{Place, Ranges, Rules, SvmRange};
 use super::sync::lock;
-use super::vmas::{Attributes, Backing, Vma, Vmas};
+use super::vmas::{Attributes, Backing, Tables, Vma, Vmas};
 use crate::error::Errno;
 use crate::pagemap::{Event, Events};
 use crate::range::{SIZE_2M, SIZE_4K};
@@ -196,6 +196,7 @@ impl State {
             attributes: Attributes::new(vma.default_pat),
             backing: Backing::Mirror,
             fence: None,
+            tables: Tables::default(),
             ..vma.clone()
         };
         (start, end) = self.grow_mirror(start, end);

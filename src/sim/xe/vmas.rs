@@ -55,6 +55,17 @@ pub(super) struct Vma {
     pub(super) attributes: Attributes,
     /// A user fence that an operation on the mapping will signal.
     pub(super) fence: Option<Arc<Fence>>,
+    /// Of mappings of objects: what the page tables say.
+    pub(super) tables: Tables,
+}
+
+/// Page-table entries of a mapping.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tables {
+    /// The tiles that have them, a bit for each.
+    pub(super) tiles: u32,
+    /// They let atomics through without a fault.
+    pub(super) atomics: bool,
 }
 
 impl Vma {
@@ -209,6 +220,7 @@ mod tests {
             default_pat: pat,
             attributes: Attributes::new(pat),
             fence: None,
+            tables: Tables::default(),
         }
     }
 

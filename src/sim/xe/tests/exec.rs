@@ -226,6 +226,33 @@ fn objects_user_pointers_and_null_mappings() {
 }
 
 #[test]
+fn page_tables_of_objects_in_system_memory_let_atomics_through() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.mirrored();
+    let bo = Bo::create(&bench.device, PAGE, BoOptions::new()).unwrap();
+    let (now, later) = (pages(PAGE, 1), pages(3 * PAGE, 1));
+    vm.bind(&[Bind::map(&bo, 0, now).immediate(), Bind::map(&bo, 0, later)], Syncs::new()).unwrap();
+    let mapping = bo.map().unwrap();
+    let increment = |at: u64| run(&vm, &queue(&vm), Batch::new().atomic_increment(at));
+    increment(now.start()).unwrap();
+    assert_eq!(object_word(&mapping, 0), 1);
+    // Without any, the atomic faults, and memory that cannot be in VRAM is no place for it.
+    increment(later.start()).unwrap_err();
+    assert_eq!(vm.faults().unwrap()[0].kind, FaultKind::NotPresent);
+    // Whatever else is done there first writes them.
+    run(&vm, &queue(&vm), Batch::new().store_u32(later.start() + 8, 5)).unwrap();
+    increment(later.start()).unwrap();
+    assert_eq!(object_word(&mapping, 0), 2);
+    // Another mode takes them away.
+    vm.advise(now, Advice::Atomic(AtomicMode::Cpu)).unwrap();
+    increment(now.start()).unwrap_err();
+    run(&vm, &queue(&vm), Batch::new().store_u32(now.start() + 8, 5)).unwrap();
+    increment(now.start()).unwrap_err();
+    assert_eq!(vm.faults().unwrap().last().unwrap().kind, FaultKind::AtomicAccess);
+    assert_eq!(object_word(&mapping, 0), 2);
+}
+
+#[test]
 fn a_batch_in_a_null_mapping_runs_into_what_is_behind_it() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.vm();

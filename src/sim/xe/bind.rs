@@ -274,6 +274,7 @@ fn apply(
                 attributes: Attributes::new(op.pat_index),
                 fence: None,
                 tables: Tables::default(),
+                last_fault: false,
             };
             if now {
                 vm.write_tables(&mut vma, u32::MAX);
@@ -320,6 +321,7 @@ fn map_mirror(
         attributes: Attributes::new(op.pat_index),
         fence: None,
         tables: Tables::default(),
+        last_fault: false,
     });
     Ok(())
 }

@@ -80,6 +80,7 @@ impl AddressSpace {
                 range.tiles |= 1 << tile;
                 range.writable = write;
             }
+            state.fault_served(address);
             return Ok(());
         }
         Err(Errno::EFAULT)

@@ -185,6 +185,7 @@ impl AddressSpace {
                         return Err(Errno::EINVAL);
                     }
                     state.vmas.update(address, address + 1, |vma| self.write_tables(vma, 1 << tile));
+                    state.fault_served(address);
                 }
                 Ok(Target::Object(object.clone(), offset + within))
             }

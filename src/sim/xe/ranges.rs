@@ -248,6 +248,7 @@ mod tests {
             attributes: Attributes::new(2),
             fence: None,
             tables: Tables::default(),
+            last_fault: false,
         }
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Vma {
     pub(super) fence: Option<Arc<Fence>>,
     /// Of mappings of objects: what the page tables say.
     pub(super) tables: Tables,
+    /// The last fault that was served was in this mapping, and it is whole since (`last_fault_vma`).
+    pub(super) last_fault: bool,
 }
 
 /// Page-table entries of a mapping.
@@ -111,7 +113,7 @@ impl Vma {
             Backing::Userptr { address } => Backing::Userptr { address: address + shift },
             other => other.clone(),
         };
-        Self { start, end, backing, ..self.clone() }
+        Self { start, end, backing, last_fault: false, ..self.clone() }
     }
 }
 
@@ -221,6 +223,7 @@ mod tests {
             attributes: Attributes::new(pat),
             fence: None,
             tables: Tables::default(),
+            last_fault: false,
         }
     }
 

@@ -253,6 +253,30 @@ fn page_tables_of_objects_in_system_memory_let_atomics_through() {
 }
 
 #[test]
+fn a_mirror_bound_again_swallows_the_mapping_of_the_last_fault() {
+    let bench = Bench::new(Platform::Battlemage);
+    let buffer = memory(M2);
+    let page = |number: u64, count: u64| pages(buffer.range().start() + number * PAGE, count);
+    let ends = |fault: bool| {
+        let vm = bench.mirrored();
+        let queue = queue(&vm);
+        // Cuts the mirror at both ends of the page and changes nothing of it.
+        vm.advise(page(13, 1), Advice::PreferredLocation(PreferredLocation::FaultingDevice)).unwrap();
+        vm.advise(page(40, 1), Advice::PreferredLocation(PreferredLocation::System)).unwrap();
+        if fault {
+            // The second store is not served, and the fence not written, which would be the last fault.
+            run(&vm, &queue, Batch::new().store_u32(page(13, 1).start(), 1).store_u32(0, 1)).unwrap_err();
+        }
+        // Ends one page before the cut: the driver's look behind it reaches over it.
+        vm.mirror(page(4, 8)).unwrap();
+        let listed = vm.range_attributes(page(0, 30)).unwrap();
+        listed.iter().map(|listed| (listed.range.end() - buffer.range().start()) / PAGE).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(false)[..2], [13, 14]);
+    assert_eq!(ends(true)[0], 14);
+}
+
+#[test]
 fn a_batch_in_a_null_mapping_runs_into_what_is_behind_it() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.vm();

@@ -116,7 +116,7 @@ pub(crate) fn main(mut parser: Parser) -> Result<i32> {
     let scripts = scripts(&options)?;
     let (mut results, mut worst, mut from) = (Vec::new(), 0, None);
     loop {
-        let mut spec = spec(&options.guest, kernel.clone(), accel.clone(), vec![gpus.clone()]);
+        let mut spec = spec(&options.guest, kernel.clone(), accel, vec![gpus.clone()]);
         spec.expected.extend(options.driver.expected_log.iter().map(ToString::to_string));
         let mut args = vec!["run".to_owned(), "--driver".into(), options.driver.name.into()];
         args.extend(options.words.clone());

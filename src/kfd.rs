@@ -72,6 +72,10 @@
 //! Leave no eviction to the driver while other threads touch what is in VRAM: keep within what fits. A
 //! [`Budget`](crate::Budget) refuses or splits what does not, or brings other memory back first, which does wait for such pages.
 //!
+//! Before Linux 7.3 such an eviction can also wait for itself: a worker does it, which needs the lock of the process's mappings for
+//! reading (`svm_range_evict_svm_bo_worker`); the prefetch that waits for the worker holds that lock for reading too, and when
+//! anyone asks for it for writing in between (khugepaged, `mmap`, `munmap`), none of the three goes on. Seen on 7.2.12, read in 6.18.15.
+//!
 //! Attributes of a **part** of what an earlier call covered take the driver's range apart, and it counts wrongly what of it is in VRAM if
 //! that is not all (`svm_range_split_pages`); later touches and evictions then free memory that is in use. Prefetch again what was
 //! prefetched, as a whole. This crate's own second attempts at what stayed behind never take a range apart.

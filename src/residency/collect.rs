@@ -184,7 +184,7 @@ impl Collector {
         tiling.fill(part.end());
         let Some((first, last_page)) = tiling.filled else { return Ok(true) };
         for page in [first, last_page] {
-            if !self.is_present(kernel, page)? {
+            if !self.is_plain(kernel, page)? {
                 // The last run may have been joined with the first of these.
                 out.truncate(length);
                 if let (Some(kept), Some(last)) = (out.last_mut(), last) {
@@ -199,13 +199,13 @@ impl Collector {
         Ok(true)
     }
 
-    fn is_present(&mut self, kernel: &mut impl Kernel, page: u64) -> Result<bool> {
-        let mut present = false;
+    fn is_plain(&mut self, kernel: &mut impl Kernel, page: u64) -> Result<bool> {
+        let mut plain = false;
         let page = PageRange::from_aligned(page, page + page_size());
         self.each_region(kernel, page, Report::Populated, u64::MAX, &mut |run| {
-            present = run.class() != Class::Candidate
+            plain = run.class() == Class::System
         })?;
-        Ok(present)
+        Ok(plain)
     }
 
     /// Appends runs that tile `range`, or less of it once `limit` pages were found; gives the end.

@@ -46,6 +46,15 @@ const BUGS: &[Bug] = &[
                  this crate acquires all GPUs first",
         cure: "use Linux 7.3.4 or newer (or 6.12.117 of that series); until then set attributes through this crate or ROCm only",
     },
+    Bug {
+        driver: Driver::Kfd,
+        needs_vram: true,
+        affected: eviction_deadlock,
+        effect: "a prefetch for which the driver evicts other memory of the process never ends when another thread waits to change the \
+                 process's mappings meanwhile, as khugepaged, mmap and munmap do (svm_range_evict_svm_bo_worker, seen on 7.2.12)",
+        cure: "use Linux 7.3.4 or newer; until then give prefetches a budget (Policy::Refuse or Policy::Evict), so that the driver \
+               need not evict",
+    },
 ];
 
 /// Of every amdgpu that was looked at, and nothing that a program which does not move memory meets.
@@ -56,20 +65,28 @@ fn is_series(version: KernelVersion, major: u32, minor: u32) -> Affected {
     if version.is_of_series(major, minor) { Affected::Yes } else { Affected::No }
 }
 
-/// Releases that were looked at: the bug is in 6.16.12 and 6.18.15, its fix in 6.12.117 and 7.3.4. A stable series gets a fix
-/// once and keeps it; between these points, and in series without one, nothing is known.
+/// Releases that were looked at: the bug is in 6.16.12 and 6.18.15, its fix in 6.12.117 and 7.3.4.
 fn set_attr_null(version: KernelVersion) -> Affected {
-    const SEEN: [(u32, u32, u32); 2] = [(6, 16, 12), (6, 18, 15)];
-    const FIXED: [(u32, u32, u32); 2] = [(6, 12, 117), (7, 3, 4)];
-    if version.is_at_least(7, 4) {
+    by_releases(version, &[(6, 16, 12), (6, 18, 15)], &[(6, 12, 117), (7, 3, 4)])
+}
+
+/// Releases whose source was read. In 7.3.4 the driver evicts where it is, and only if the lock of the mappings is free.
+fn eviction_deadlock(version: KernelVersion) -> Affected {
+    by_releases(version, &[(6, 18, 15), (7, 2, 12)], &[(7, 3, 4)])
+}
+
+/// A stable series gets a fix once and keeps it; between the releases that were looked at, and in series without one, nothing is
+/// known. The last of `fixed` is of the development series.
+fn by_releases(version: KernelVersion, seen: &[(u32, u32, u32)], fixed: &[(u32, u32, u32)]) -> Affected {
+    if fixed.last().is_some_and(|(major, minor, _)| version.is_at_least(*major, minor + 1)) {
         return Affected::No;
     }
     let same = |point: &&(u32, u32, u32)| version.is_of_series(point.0, point.1);
     let Some(stable) = version.stable else { return Affected::Unknown };
-    if SEEN.iter().find(same).is_some_and(|point| stable <= point.2) {
+    if seen.iter().find(same).is_some_and(|point| stable <= point.2) {
         return Affected::Yes;
     }
-    if FIXED.iter().find(same).is_some_and(|point| stable >= point.2) {
+    if fixed.iter().find(same).is_some_and(|point| stable >= point.2) {
         return Affected::No;
     }
     Affected::Unknown
@@ -134,6 +151,20 @@ mod tests {
             ("8.0.1", Affected::No),
         ] {
             assert_eq!(affected(release), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn an_eviction_that_waits_for_itself() {
+        for (release, expected) in [
+            ("7.2.12+deb13-amd64", Affected::Yes),
+            ("7.2.13", Affected::Unknown),
+            ("6.18.15", Affected::Yes),
+            ("6.17.13", Affected::Unknown),
+            ("7.3.4", Affected::No),
+            ("7.4.0", Affected::No),
+        ] {
+            assert_eq!(eviction_deadlock(KernelVersion::parse(release).unwrap()), expected, "{release}");
         }
     }
 }

@@ -22,6 +22,8 @@
 //! * Where what the real driver answers is not fixed (races that the test cannot exclude), the answer is to leave it out;
 //!   where the simulation is knowingly different, [`Model::deviations`] says so: a [`Deviation`] is matched against one
 //!   mismatch, and one that never matched anything is reported.
+//! * Where a driver does not get everything back from a process that ends, [`Model::renewable`] has the steps that show it. After
+//!   a mismatch they are tried; answered otherwise than at first, the machine is spent, and the rest needs another.
 //! * [`Model::lacking`] says why there is nothing to compare here (no device), [`Model::corpus`] which seeds are the fixed
 //!   corpus. Scripts of former mismatches are saved in `tests/diff/corpus/<driver>/*.script` and run with it.
 //!
@@ -101,6 +103,11 @@ pub(crate) trait Model: Sync {
 
     /// Opens the device of one side, in a process of its own.
     fn start(&self, side: Side) -> Result<Box<dyn Subject>, String>;
+
+    /// Steps that the real driver answers alike in every new process, as long as processes before did not use up what it has.
+    fn renewable(&self) -> Vec<Step> {
+        Vec::new()
+    }
 
     /// Differences that are known and justified.
     fn deviations(&self) -> &'static [Deviation];

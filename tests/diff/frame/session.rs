@@ -21,6 +21,8 @@ const AGREES: u8 = 0;
 const DIFFERS: u8 = 1;
 /// Nothing could be compared.
 const NOTHING: u8 = 2;
+/// Added to these where the machine is spent: the script that began last, and those after it, are to be compared on another.
+const SPENT: u8 = 4;
 
 /// How many runs a mismatch gets to show itself again.
 const AGAIN: usize = 2;
@@ -51,6 +53,9 @@ struct Session<'a> {
     began: Instant,
     compared: usize,
     explained: Vec<usize>,
+    /// What the real driver answered to [`Model::renewable`] at first.
+    fresh: Vec<String>,
+    spent: bool,
 }
 
 /// Compares everything that the options ask for.
@@ -69,19 +74,22 @@ pub(crate) fn run(model: &dyn Model, options: &Options) -> Result<ExitCode, Stri
         began: Instant::now(),
         compared: 0,
         explained: vec![0; model.deviations().len()],
+        fresh: Vec::new(),
+        spent: false,
     };
+    session.fresh = session.renewable()?;
     session.note(&recording::head(&like()));
-    for path in &options.scripts {
-        session.script(&Script::read(path)?)?;
-    }
-    if options.corpus {
-        let corpus = model.corpus();
-        for seed in corpus.seeds {
-            session.script(&Script::of_seed(model, seed, corpus.steps))?;
+    let saved = options.scripts.iter().map(|path| Script::read(path));
+    let corpus = model.corpus();
+    let fixed = if options.corpus { corpus.seeds } else { 0..0 };
+    let fixed = fixed.map(|seed| Ok(Script::of_seed(model, seed, corpus.steps)));
+    let seeds = options.first_seed..options.first_seed.saturating_add(options.seeds);
+    let random = seeds.map(|seed| Ok(Script::of_seed(model, seed, options.steps)));
+    for script in saved.chain(fixed).chain(random) {
+        session.script(&script?)?;
+        if session.spent {
+            break;
         }
-    }
-    for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
-        session.script(&Script::of_seed(model, seed, options.steps))?;
     }
     Ok(session.report().into())
 }
@@ -140,6 +148,9 @@ impl Session<'_> {
     fn script(&mut self, script: &Script) -> Result<(), String> {
         self.note(&recording::begin(script));
         let comparison = self.compare(&script.steps)?;
+        if comparison.mismatch.is_some() && self.is_spent(script)? {
+            return Ok(());
+        }
         self.scripts += 1;
         self.compared += comparison.compared;
         if let Some(bad) = &comparison.bad {
@@ -164,6 +175,29 @@ impl Session<'_> {
             );
         }
         Ok(())
+    }
+
+    fn renewable(&self) -> Result<Vec<String>, String> {
+        let steps = self.model.renewable();
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let real = transcript(self.model, Side::Real, &steps, &like());
+        real.map(|real| real.answers).map_err(|error| format!("cannot run a worker: {error}"))
+    }
+
+    /// Whether the real driver no longer gives a new process what it gave the first.
+    fn is_spent(&mut self, script: &Script) -> Result<bool, String> {
+        let now = self.renewable()?;
+        self.spent = now != self.fresh;
+        if self.spent {
+            let (now, fresh) = (now.join(", "), self.fresh.join(", "));
+            println!(
+                "before {}, the driver is spent: a new process gets {now}, the first one got {fresh}",
+                script.name
+            );
+        }
+        Ok(self.spent)
     }
 
     fn compare(&self, steps: &[Step]) -> Result<Comparison, String> {
@@ -246,11 +280,12 @@ impl Session<'_> {
                 times => println!("known deviation met {times} times: {}", deviation.name),
             }
         }
-        match (self.scripts, self.found.len()) {
+        let verdict = match (self.scripts, self.found.len()) {
             (0, _) => NOTHING,
             (_, 0) => AGREES,
             _ => DIFFERS,
-        }
+        };
+        if self.spent { verdict + SPENT } else { verdict }
     }
 }
 

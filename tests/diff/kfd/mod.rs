@@ -51,6 +51,11 @@ impl Model for Kfd {
         Ok(Box::new(subject::Open::new(machine?)?))
     }
 
+    fn renewable(&self) -> Vec<Step> {
+        // Refused with ENOMEM after some hundreds of processes (amdgpu 7.3.4).
+        vec!["acquire".parse().expect("a step")]
+    }
+
     fn deviations(&self) -> &'static [Deviation] {
         deviations::KNOWN
     }

@@ -39,5 +39,5 @@ pub(crate) use session::{
     Conditions, Wanted, accelerator, add_program, describe_end, describe_trouble, describe_unknown, spec,
     tools,
 };
-pub(crate) use spec::{End, Report, Tools};
+pub(crate) use spec::{End, Report, Spec, Tools};
 pub(crate) use vendor::Vendor;

@@ -11,7 +11,7 @@ use super::huge::HugePages;
 use super::node::XeNode;
 use super::ranges::{Place, Ranges, Rules, SvmRange};
 use super::sync::lock;
-use super::vmas::{Attributes, Backing, Vma, Vmas};
+use super::vmas::{Attributes, Backing, Tables, Vma, Vmas};
 use crate::error::Errno;
 use crate::pagemap::{Event, Events};
 use crate::range::{SIZE_2M, SIZE_4K};
@@ -29,6 +29,8 @@ pub(super) struct State {
     /// Destroyed, or killed after an internal error.
     pub(super) dead: bool,
     pub(super) faults: Vec<VmFault>,
+    /// Where the mapping begins in which the last fault was served.
+    last_fault: u64,
     /// What the CPU did to its mappings; `None` where no range can be.
     events: Option<Events>,
 }
@@ -196,6 +198,8 @@ impl State {
             attributes: Attributes::new(vma.default_pat),
             backing: Backing::Mirror,
             fence: None,
+            tables: Tables::default(),
+            last_fault: false,
             ..vma.clone()
         };
         (start, end) = self.grow_mirror(start, end);
@@ -203,21 +207,31 @@ impl State {
         self.vmas.insert(Vma { start, end, ..fresh });
     }
 
+    /// A fault at `address` was served.
+    pub(super) fn fault_served(&mut self, address: u64) {
+        let before = std::mem::replace(&mut self.last_fault, address);
+        self.vmas.update(before, before + 1, |vma| vma.last_fault = false);
+        self.vmas.update(address, address + 1, |vma| vma.last_fault = true);
+    }
+
+    /// The mapping that the driver finds for a page, which may lie across two (`xe_vm_find_vma_by_addr`).
+    fn found_at(&self, at: u64) -> Option<&Vma> {
+        let last = self.vmas.at(self.last_fault).filter(|vma| vma.last_fault);
+        last.filter(|vma| vma.start < at + SIZE_4K && at < vma.end)
+            .or_else(|| self.vmas.first_overlapping(at, at + SIZE_4K))
+    }
+
     /// `[start, end)` grown to swallow the mirrors with default attributes at its edges (`xe_vm_find_cpu_addr_mirror_vma_range`).
     pub(super) fn grow_mirror(&self, mut start: u64, mut end: u64) -> (u64, u64) {
-        let default_at = |from: u64, to: u64| {
-            self.vmas
-                .first_overlapping(from, to)
-                .filter(|vma| vma.is_default_mirror())
-                .map(|vma| (vma.start, vma.end))
-        };
+        let default_at =
+            |at: u64| self.found_at(at).filter(|vma| vma.is_default_mirror()).map(|vma| (vma.start, vma.end));
         if start >= SIZE_4K {
-            if let Some((before, _)) = default_at(start - SIZE_4K, start) {
+            if let Some((before, _)) = default_at(start - SIZE_4K) {
                 start = before;
             }
         }
         // The driver looks one byte behind the end, which bridges a hole of one page.
-        if let Some((_, behind)) = default_at(end + 1, end + 1 + SIZE_4K) {
+        if let Some((_, behind)) = default_at(end + 1) {
             end = behind;
         }
         (start, end)

@@ -9,7 +9,7 @@ use super::node::XeNode;
 use super::object::{Object, Purge};
 use super::prefetch::Plan;
 use super::sync::{self, Completion, Fence, For, Parsed, lock};
-use super::vmas::{Attributes, Backing, Vma};
+use super::vmas::{Attributes, Backing, Tables, Vma};
 use crate::error::Errno;
 use crate::range::SIZE_64K;
 use crate::sim::user_memory::{self, WriteAccess};
@@ -263,7 +263,9 @@ fn apply(
             if let Backing::Userptr { address } = backing {
                 vm.pin(address, op.range, op.flags & DRM_XE_VM_BIND_FLAG_READONLY == 0)?;
             }
-            state.vmas.insert(Vma {
+            // In a faulting VM page tables are written by the first fault, unless asked for now.
+            let now = !vm.is_faulting() || op.flags & DRM_XE_VM_BIND_FLAG_IMMEDIATE != 0;
+            let mut vma = Vma {
                 start,
                 end,
                 backing,
@@ -271,9 +273,14 @@ fn apply(
                 default_pat: op.pat_index,
                 attributes: Attributes::new(op.pat_index),
                 fence: None,
-            });
-            // In a faulting VM page tables are written by the first fault, unless asked for now.
-            outcome.page_tables |= !vm.is_faulting() || op.flags & DRM_XE_VM_BIND_FLAG_IMMEDIATE != 0;
+                tables: Tables::default(),
+                last_fault: false,
+            };
+            if now {
+                vm.write_tables(&mut vma, u32::MAX);
+            }
+            state.vmas.insert(vma);
+            outcome.page_tables |= now;
             outcome.fenced.push((start, end));
             Ok(())
         }
@@ -313,6 +320,8 @@ fn map_mirror(
         default_pat: op.pat_index,
         attributes: Attributes::new(op.pat_index),
         fence: None,
+        tables: Tables::default(),
+        last_fault: false,
     });
     Ok(())
 }

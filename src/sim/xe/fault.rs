@@ -80,6 +80,7 @@ impl AddressSpace {
                 range.tiles |= 1 << tile;
                 range.writable = write;
             }
+            state.fault_served(address);
             return Ok(());
         }
         Err(Errno::EFAULT)
@@ -103,8 +104,9 @@ impl AddressSpace {
         let unused = 64 - self.gpu.config().facts().va_bits;
         let page = address & !0xfff;
         // What the hardware found, before the driver looked for what it should be.
-        let present =
+        let mirrored =
             state.ranges.at(address).is_some_and(|range| range.mapped.is_some() && range.tiles != 0);
+        let present = mirrored || state.vmas.at(address).is_some_and(|vma| vma.tables.tiles != 0);
         state.record_fault(VmFault {
             address: ((page << unused) as i64 >> unused) as u64,
             address_precision: 4096,

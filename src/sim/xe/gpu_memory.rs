@@ -1,6 +1,7 @@
 //! Memory as GPU commands reach it: through the mappings of a VM, with faults served on the way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::address_space::{AddressSpace, State};
 use super::cpu::errno_of;
@@ -11,7 +12,9 @@ use crate::error::Errno;
 use crate::pagemap::DeviceAtomic;
 use crate::range::SIZE_4K;
 use crate::sim::user_memory::WriteAccess;
-use crate::uapi::xe::{DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE};
+use crate::uapi::xe::{
+    DRM_XE_ATOMIC_CPU, DRM_XE_ATOMIC_DEVICE, DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE,
+};
 
 /// What an address leads to.
 enum Target {
@@ -112,8 +115,8 @@ impl AddressSpace {
         // Memory of files and shared memory, which no device takes away.
         // SAFETY: the address is 4-aligned (commands drop the low bits) and was found mapped and writable when the fault was served;
         // whoever submitted the command keeps it mapped until it is done, and shares it through atomics only.
-        let word = unsafe { std::sync::atomic::AtomicU32::from_ptr(at as *mut u32) };
-        word.fetch_add(value, std::sync::atomic::Ordering::AcqRel);
+        let word = unsafe { AtomicU32::from_ptr(at as *mut u32) };
+        word.fetch_add(value, Ordering::AcqRel);
         Ok(())
     }
 
@@ -131,6 +134,22 @@ impl AddressSpace {
             self.record(&mut state, address, access);
         }
         done
+    }
+
+    /// Page tables of a mapping of an object are written for `tiles` (`xe_pt_stage_bind`).
+    pub(super) fn write_tables(&self, vma: &mut Vma, tiles: u32) {
+        let Backing::Object { object, .. } = &vma.backing else { return };
+        let facts = self.gpu.config().facts();
+        let single = object.placement.is_power_of_two();
+        // `xe_atomic_for_vram`, `xe_atomic_for_system`
+        vma.tables.atomics = match vma.attributes.atomic {
+            DRM_XE_ATOMIC_CPU => false,
+            _ if object.in_vram() => true,
+            _ if !facts.device_atomics_on_system => false,
+            DRM_XE_ATOMIC_DEVICE => true,
+            _ => !facts.discrete || !self.is_long_running() || single,
+        };
+        vma.tables.tiles |= tiles;
     }
 
     fn translate(&self, state: &mut State, address: u64, access: Access, tile: u32) -> Result<Target, Errno> {
@@ -156,10 +175,17 @@ impl AddressSpace {
                 Ok(Target::Process(address))
             }
             Backing::Object { object, offset } => {
-                let mode = object.atomic.load(std::sync::atomic::Ordering::Relaxed);
-                // Memory that cannot be in VRAM is no place for an atomic that has to be there.
-                if access == Access::Atomic && self.atomic_needs_vram(mode)? && object.placement & !1 == 0 {
-                    return Err(Errno::EINVAL);
+                let present = vma.tables.tiles & 1 << tile != 0;
+                let served = present && (access != Access::Atomic || vma.tables.atomics);
+                if !served {
+                    let mode = object.atomic.load(Ordering::Relaxed);
+                    // Memory that cannot be in VRAM is no place for an atomic that has to be there.
+                    if access == Access::Atomic && self.atomic_needs_vram(mode)? && object.placement & !1 == 0
+                    {
+                        return Err(Errno::EINVAL);
+                    }
+                    state.vmas.update(address, address + 1, |vma| self.write_tables(vma, 1 << tile));
+                    state.fault_served(address);
                 }
                 Ok(Target::Object(object.clone(), offset + within))
             }

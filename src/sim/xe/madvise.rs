@@ -82,10 +82,11 @@ impl XeNode {
                     if userptr && !(mode == DRM_XE_ATOMIC_DEVICE && on_system) {
                         return;
                     }
+                    let mut differs = vma.attributes.atomic != mode;
                     if let Backing::Object { object, .. } = &vma.backing {
-                        object.atomic.store(mode, std::sync::atomic::Ordering::Relaxed);
+                        differs |= object.atomic.swap(mode, std::sync::atomic::Ordering::Relaxed) != mode;
                     }
-                    if note(vma, vma.attributes.atomic != mode) {
+                    if note(vma, differs) {
                         vma.attributes.atomic = mode;
                     }
                 });
@@ -102,6 +103,7 @@ impl XeNode {
             _ => return Self::purge(&mut state, start, end, purge, access),
         }
         for (start, end) in changed {
+            state.vmas.update(start, end, |vma| vma.tables.tiles = 0);
             let ranges: Vec<u64> = state.ranges.starts_in(start, end).collect();
             for range in ranges {
                 if let Some(range) = state.ranges.at_mut(range) {

@@ -231,7 +231,7 @@ impl Ranges {
 
 #[cfg(test)]
 mod tests {
-    use super::super::vmas::{Attributes, Backing};
+    use super::super::vmas::{Attributes, Backing, Tables};
     use super::*;
     use crate::Buffer;
     use crate::pagemap::Space;
@@ -247,6 +247,8 @@ mod tests {
             default_pat: 2,
             attributes: Attributes::new(2),
             fence: None,
+            tables: Tables::default(),
+            last_fault: false,
         }
     }
 

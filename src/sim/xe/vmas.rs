@@ -55,6 +55,19 @@ pub(super) struct Vma {
     pub(super) attributes: Attributes,
     /// A user fence that an operation on the mapping will signal.
     pub(super) fence: Option<Arc<Fence>>,
+    /// Of mappings of objects: what the page tables say.
+    pub(super) tables: Tables,
+    /// The last fault that was served was in this mapping, and it is whole since (`last_fault_vma`).
+    pub(super) last_fault: bool,
+}
+
+/// Page-table entries of a mapping.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tables {
+    /// The tiles that have them, a bit for each.
+    pub(super) tiles: u32,
+    /// They let atomics through without a fault.
+    pub(super) atomics: bool,
 }
 
 impl Vma {
@@ -100,7 +113,7 @@ impl Vma {
             Backing::Userptr { address } => Backing::Userptr { address: address + shift },
             other => other.clone(),
         };
-        Self { start, end, backing, ..self.clone() }
+        Self { start, end, backing, last_fault: false, ..self.clone() }
     }
 }
 
@@ -209,6 +222,8 @@ mod tests {
             default_pat: pat,
             attributes: Attributes::new(pat),
             fence: None,
+            tables: Tables::default(),
+            last_fault: false,
         }
     }
 

@@ -226,6 +226,57 @@ fn objects_user_pointers_and_null_mappings() {
 }
 
 #[test]
+fn page_tables_of_objects_in_system_memory_let_atomics_through() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.mirrored();
+    let bo = Bo::create(&bench.device, PAGE, BoOptions::new()).unwrap();
+    let (now, later) = (pages(PAGE, 1), pages(3 * PAGE, 1));
+    vm.bind(&[Bind::map(&bo, 0, now).immediate(), Bind::map(&bo, 0, later)], Syncs::new()).unwrap();
+    let mapping = bo.map().unwrap();
+    let increment = |at: u64| run(&vm, &queue(&vm), Batch::new().atomic_increment(at));
+    increment(now.start()).unwrap();
+    assert_eq!(object_word(&mapping, 0), 1);
+    // Without any, the atomic faults, and memory that cannot be in VRAM is no place for it.
+    increment(later.start()).unwrap_err();
+    assert_eq!(vm.faults().unwrap()[0].kind, FaultKind::NotPresent);
+    // Whatever else is done there first writes them.
+    run(&vm, &queue(&vm), Batch::new().store_u32(later.start() + 8, 5)).unwrap();
+    increment(later.start()).unwrap();
+    assert_eq!(object_word(&mapping, 0), 2);
+    // Another mode takes them away.
+    vm.advise(now, Advice::Atomic(AtomicMode::Cpu)).unwrap();
+    increment(now.start()).unwrap_err();
+    run(&vm, &queue(&vm), Batch::new().store_u32(now.start() + 8, 5)).unwrap();
+    increment(now.start()).unwrap_err();
+    assert_eq!(vm.faults().unwrap().last().unwrap().kind, FaultKind::AtomicAccess);
+    assert_eq!(object_word(&mapping, 0), 2);
+}
+
+#[test]
+fn a_mirror_bound_again_swallows_the_mapping_of_the_last_fault() {
+    let bench = Bench::new(Platform::Battlemage);
+    let buffer = memory(M2);
+    let page = |number: u64, count: u64| pages(buffer.range().start() + number * PAGE, count);
+    let ends = |fault: bool| {
+        let vm = bench.mirrored();
+        let queue = queue(&vm);
+        // Cuts the mirror at both ends of the page and changes nothing of it.
+        vm.advise(page(13, 1), Advice::PreferredLocation(PreferredLocation::FaultingDevice)).unwrap();
+        vm.advise(page(40, 1), Advice::PreferredLocation(PreferredLocation::System)).unwrap();
+        if fault {
+            // The second store is not served, and the fence not written, which would be the last fault.
+            run(&vm, &queue, Batch::new().store_u32(page(13, 1).start(), 1).store_u32(0, 1)).unwrap_err();
+        }
+        // Ends one page before the cut: the driver's look behind it reaches over it.
+        vm.mirror(page(4, 8)).unwrap();
+        let listed = vm.range_attributes(page(0, 30)).unwrap();
+        listed.iter().map(|listed| (listed.range.end() - buffer.range().start()) / PAGE).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(false)[..2], [13, 14]);
+    assert_eq!(ends(true)[0], 14);
+}
+
+#[test]
 fn a_batch_in_a_null_mapping_runs_into_what_is_behind_it() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.vm();

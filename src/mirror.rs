@@ -164,11 +164,13 @@ impl Mirror {
     /// drop(advice); // what was advised before is in force again
     /// # Ok::<(), drm_pagemap::Error>(())
     /// ```
+    #[inline]
     pub fn advise<T>(&self, data: &[T]) -> Advise<'_> {
         self.advise_range(PageRange::covering(data))
     }
 
     /// Prepares to advise how the pages of `range`, exactly, are to be treated.
+    #[inline]
     pub fn advise_range(&self, range: PageRange) -> Advise<'_> {
         Advise::new(self, range)
     }

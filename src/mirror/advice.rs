@@ -5,6 +5,7 @@
 //! force again.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::location::Location;
@@ -28,6 +29,36 @@ pub(super) struct Settings {
     pub(super) granularity: Option<u64>,
 }
 
+/// Which kinds of advice are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kinds {
+    pub(super) preferred: bool,
+    pub(super) atomics: bool,
+    pub(super) granularity: bool,
+}
+
+impl Settings {
+    /// Nothing is said: the driver's defaults.
+    pub(super) const NOTHING: Self = Self { preferred: None, atomics: None, granularity: None };
+
+    /// What something is said about.
+    #[inline]
+    pub(super) const fn kinds(&self) -> Kinds {
+        Kinds {
+            preferred: self.preferred.is_some(),
+            atomics: self.atomics.is_some(),
+            granularity: self.granularity.is_some(),
+        }
+    }
+}
+
+impl Kinds {
+    #[inline]
+    const fn is_none(self) -> bool {
+        !(self.preferred || self.atomics || self.granularity)
+    }
+}
+
 /// Advice that is being described; [`apply`](Self::apply) gives it.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is advised until `apply`"]
@@ -38,20 +69,23 @@ pub struct Advise<'m> {
 }
 
 impl<'m> Advise<'m> {
-    pub(super) fn new(mirror: &'m Mirror, range: PageRange) -> Self {
-        Self { mirror, range, settings: Settings::default() }
+    #[inline]
+    pub(super) const fn new(mirror: &'m Mirror, range: PageRange) -> Self {
+        Self { mirror, range, settings: Settings::NOTHING }
     }
 
     /// The preferred location: where a GPU page fault brings pages. Moves nothing by itself.
     ///
     /// On xe (since kernel 6.18) the default is the memory of the GPU that faults. On KFD without XNACK there are no GPU page
     /// faults, and the preference is remembered only.
+    #[inline]
     pub fn prefer(mut self, location: Location) -> Self {
         self.settings.preferred = Some(location);
         self
     }
 
     /// Who does atomic operations on the pages. xe only, since kernel 6.18.
+    #[inline]
     pub fn atomics(mut self, mode: AtomicMode) -> Self {
         self.settings.atomics = Some(mode);
         self
@@ -59,6 +93,7 @@ impl<'m> Advise<'m> {
 
     /// The migration granularity: how many bytes, a power of two of at least a page, move together on a fault. KFD only; xe
     /// chooses 2 MiB, 64 KiB or 4 KiB by itself.
+    #[inline]
     pub fn granularity(mut self, bytes: u64) -> Self {
         self.settings.granularity = Some(bytes);
         self
@@ -81,16 +116,21 @@ impl<'m> Advise<'m> {
     pub fn apply(self) -> Result<Advice<'m>> {
         let Self { mirror, range, settings } = self;
         mirror.owner.check(CALL)?;
-        if settings == Settings::default() {
-            return Err(Error::new(ErrorKind::InvalidArgument, CALL)
-                .over(range)
-                .because("nothing is advised")
-                .hint_is("say .prefer(location), .atomics(mode) or .granularity(bytes)"));
+        if settings.kinds().is_none() {
+            return Err(nothing_advised(range));
         }
         let give = || mirror.advice.give(&mirror.space, range, settings);
         let id = mirror.journal.note(RequestKind::Advice, range, None, give, RequestResult::of_call)?;
         Ok(Advice { mirror, range, id: Some(id) })
     }
+}
+
+#[cold]
+fn nothing_advised(range: PageRange) -> Error {
+    Error::new(ErrorKind::InvalidArgument, CALL)
+        .over(range)
+        .because("nothing is advised")
+        .hint_is("say .prefer(location), .atomics(mode) or .granularity(bytes)")
 }
 
 /// Advice in force. Dropped, it is taken back; see [`Advise::apply`].
@@ -113,8 +153,9 @@ impl Advice<'_> {
     /// # Errors
     ///
     /// As [`Advise::apply`].
-    pub fn reset(mut self) -> Result<()> {
-        self.take_back()
+    pub fn reset(self) -> Result<()> {
+        // What `Drop` would do; there is nothing else to drop.
+        ManuallyDrop::new(self).take_back()
     }
 
     /// Leaves the advice in force for good: until the mirror is dropped on xe, until the memory is unmapped on KFD. Guards made
@@ -124,6 +165,7 @@ impl Advice<'_> {
         self.id = None;
     }
 
+    #[inline]
     fn take_back(&mut self) -> Result<()> {
         let Some(id) = self.id.take() else { return Ok(()) };
         self.mirror.owner.check("Advice::reset")?;

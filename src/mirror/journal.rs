@@ -193,6 +193,7 @@ impl Journal {
     }
 
     /// Makes a request, remembered if anybody reads.
+    #[inline(always)]
     pub(super) fn note<T>(
         &self,
         kind: RequestKind,
@@ -201,15 +202,15 @@ impl Journal {
         request: impl FnOnce() -> Result<T>,
         result_of: impl FnOnce(&Result<T>) -> RequestResult,
     ) -> Result<T> {
-        if !self.is_read() {
-            return request();
-        }
-        let number = self.begin(kind, range, to);
+        let number = if self.is_read() { Some(self.begin(kind, range, to)) } else { None };
         let result = request();
-        self.end(number, result_of(&result));
+        if let Some(number) = number {
+            self.end(number, result_of(&result));
+        }
         result
     }
 
+    #[cold]
     fn begin(&self, kind: RequestKind, range: PageRange, to: Option<Memory>) -> u64 {
         let mut book = self.lock();
         if book.entries.len() == CAPACITY {
@@ -223,6 +224,7 @@ impl Journal {
         number
     }
 
+    #[cold]
     fn end(&self, number: u64, result: RequestResult) {
         let mut book = self.lock();
         book.ended += 1;

@@ -9,7 +9,7 @@ use crate::location::{Location, VramRegion};
 use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
-use super::advice::Settings;
+use super::advice::{Kinds, Settings};
 use super::trial::{self, Trial};
 
 const ADVISE: &str = "Mirror::advise";
@@ -185,6 +185,7 @@ impl Space {
     }
 
     /// Gives advice.
+    #[inline]
     pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => advise_xe(vm, *one_region, range, settings),
@@ -192,32 +193,24 @@ impl Space {
         }
     }
 
-    /// Puts the kinds of advice that `was` had set to what `now` says, or to the driver's defaults where it says nothing.
-    pub(super) fn restore(&self, range: PageRange, was: &Settings, now: &Settings) -> Result<()> {
+    /// Puts the kinds of advice that were set to what `now` says, or to the driver's defaults where it says nothing.
+    #[inline]
+    pub(super) fn restore(&self, range: PageRange, was: Kinds, now: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => {
-                if was.preferred.is_some() {
+                if was.preferred {
                     let location = match &now.preferred {
                         Some(location) => preferred_xe(vm, *one_region, location)?,
                         None => xe::PreferredLocation::FaultingDevice,
                     };
                     vm.advise(range, xe::Advice::PreferredLocation(location))?;
                 }
-                if was.atomics.is_some() {
+                if was.atomics {
                     vm.advise(range, xe::Advice::Atomic(now.atomics.unwrap_or_default()))?;
                 }
                 Ok(())
             }
-            Self::Kfd { gpu, .. } => {
-                let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
-                let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
-                set_kfd(
-                    gpu,
-                    range,
-                    was.preferred.as_ref().map(|_| kfd::SvmAttribute::Preferred(preferred)),
-                    was.granularity.map(|_| kfd::SvmAttribute::Granularity(granularity)),
-                )
-            }
+            Self::Kfd { gpu, .. } => restore_kfd(gpu, range, was, now),
         }
     }
 }
@@ -244,6 +237,7 @@ fn peer(own: &Device, region: &VramRegion) -> Goal {
     }
 }
 
+#[inline]
 fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Settings) -> Result<()> {
     if settings.granularity.is_some() {
         return Err(unadvisable(range, "xe chooses its migration granularity by itself"));
@@ -257,6 +251,7 @@ fn advise_xe(vm: &xe::Vm, one_region: bool, range: PageRange, settings: &Setting
     Ok(())
 }
 
+#[inline]
 fn preferred_xe<'l>(
     vm: &xe::Vm,
     one_region: bool,
@@ -275,6 +270,7 @@ fn preferred_xe<'l>(
     }
 }
 
+#[inline(never)]
 fn advise_kfd(gpu: &KfdGpu, range: PageRange, settings: &Settings) -> Result<()> {
     if settings.atomics.is_some() {
         return Err(unadvisable(range, "KFD has no advice about atomic operations"));
@@ -286,6 +282,18 @@ fn advise_kfd(gpu: &KfdGpu, range: PageRange, settings: &Settings) -> Result<()>
         range,
         preferred.map(|location| kfd::SvmAttribute::Preferred(Some(location))),
         granularity.map(kfd::SvmAttribute::Granularity),
+    )
+}
+
+#[inline(never)]
+fn restore_kfd(gpu: &KfdGpu, range: PageRange, was: Kinds, now: &Settings) -> Result<()> {
+    let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
+    let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
+    set_kfd(
+        gpu,
+        range,
+        was.preferred.then_some(kfd::SvmAttribute::Preferred(preferred)),
+        was.granularity.then_some(kfd::SvmAttribute::Granularity(granularity)),
     )
 }
 
@@ -321,10 +329,12 @@ fn granularity_kfd(bytes: u64) -> Result<kfd::Granularity> {
     })
 }
 
+#[cold]
 fn unadvisable(range: PageRange, reason: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, ADVISE).over(range).because(reason)
 }
 
+#[cold]
 fn unadvisable_location() -> Error {
     Error::new(ErrorKind::Unsupported, ADVISE)
         .because("the preferred memory belongs to a GPU of another driver")

@@ -6,7 +6,10 @@ use crate::error::Result;
 use crate::range::PageRange;
 
 use super::super::space::Space;
-use super::Settings;
+use super::{Kinds, Settings};
+
+/// What no advice says.
+static NOTHING: Settings = Settings::NOTHING;
 
 /// The advice given through one mirror, oldest first.
 #[derive(Debug, Default)]
@@ -28,17 +31,19 @@ struct Entry {
 }
 
 impl AdviceBook {
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives advice and enters it. The lock is held over the driver's calls, so that the book and the driver agree.
+    #[inline]
     pub(in crate::mirror) fn give(&self, space: &Space, range: PageRange, settings: Settings) -> Result<u64> {
         let mut pages = self.lock();
         if !range.is_empty() {
             if let Err(error) = space.advise(range, &settings) {
                 // Some kinds may have been taken before one failed; the first failure is the one to tell.
-                let _ = pages.restore(space, range, &settings);
+                let _ = pages.restore_parts(space, range, settings.kinds());
                 return Err(error);
             }
         }
@@ -59,16 +64,16 @@ impl AdviceBook {
     ) -> Result<T> {
         let pages = self.lock();
         let done = space.advise(range, settings).and_then(|()| act());
-        let restored = pages.restore(space, range, settings);
+        let restored = pages.restore(space, range, settings.kinds());
         done.and_then(|done| restored.map(|()| done))
     }
 
     /// Takes advice back: what was given before or since for the same addresses is in force again, otherwise the default.
+    #[inline]
     pub(in crate::mirror) fn take_back(&self, space: &Space, id: u64) -> Result<()> {
         let mut pages = self.lock();
-        let Some(index) = pages.entries.iter().position(|entry| entry.id == id) else { return Ok(()) };
-        let entry = pages.entries.remove(index);
-        pages.restore(space, entry.range, &entry.settings)
+        let Some((range, was)) = pages.remove(id) else { return Ok(()) };
+        pages.restore(space, range, was)
     }
 
     /// Takes back all advice for addresses inside `range`. Goes on after a failure, and answers with the first.
@@ -79,19 +84,39 @@ impl AdviceBook {
         pages.entries = left;
         let mut result = Ok(());
         for entry in gone {
-            result = result.and(pages.restore(space, entry.range, &entry.settings));
+            result = result.and(pages.restore(space, entry.range, entry.settings.kinds()));
         }
         result
     }
 }
 
 impl Pages {
-    /// Applies, over each part of `range`, what the entries say about the kinds of advice that `was` had set. Goes on after a
-    /// failure, and answers with the first.
-    fn restore(&self, space: &Space, range: PageRange, was: &Settings) -> Result<()> {
-        if !self.entries.iter().any(|entry| entry.range.intersection(range).is_some()) {
-            return space.restore(range, was, &Settings::default());
+    /// Takes an entry out. Guards mostly go in the reverse order in which they came, so it is looked for from the end.
+    #[inline]
+    fn remove(&mut self, id: u64) -> Option<(PageRange, Kinds)> {
+        let last = self.entries.last()?;
+        if last.id == id {
+            let was = (last.range, last.settings.kinds());
+            self.entries.truncate(self.entries.len() - 1);
+            return Some(was);
         }
+        let index = self.entries.iter().rposition(|entry| entry.id == id)?;
+        let entry = self.entries.remove(index);
+        Some((entry.range, entry.settings.kinds()))
+    }
+
+    /// Applies, over each part of `range`, what the entries say about the kinds of advice that were set. Goes on after a
+    /// failure, and answers with the first.
+    #[inline]
+    fn restore(&self, space: &Space, range: PageRange, was: Kinds) -> Result<()> {
+        if self.entries.iter().any(|entry| entry.range.intersection(range).is_some()) {
+            return self.restore_parts(space, range, was);
+        }
+        space.restore(range, was, &NOTHING)
+    }
+
+    #[inline(never)]
+    fn restore_parts(&self, space: &Space, range: PageRange, was: Kinds) -> Result<()> {
         let mut result = Ok(());
         for part in self.parts(range) {
             let mut now = Settings::default();

@@ -121,6 +121,12 @@ impl Cpu<'_> {
         Ok(window.and_then(|window| window.range()).is_some_and(|window| window.contains_range(all)))
     }
 
+    /// What of a range is on devices, and on which.
+    pub(super) fn on_devices(self, start: u64, end: u64) -> Result<Vec<(PageRange, RegionId)>, Errno> {
+        let runs = self.0.placement(PageRange::from_aligned(start, end)).map_err(|error| errno_of(&error))?;
+        Ok(runs.into_iter().filter_map(|run| Some((run.range, run.region?))).collect())
+    }
+
     /// Brings every page of a range back to system memory. What stays on a device after all stays there.
     pub(super) fn bring_back(self, start: u64, end: u64) {
         let _ = self.0.migrate_to_ram(PageRange::from_aligned(start, end));

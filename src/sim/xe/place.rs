@@ -1,5 +1,7 @@
 //! Filling a range in: moving its pages to where they should be, and mapping them.
 
+use std::sync::Arc;
+
 use super::address_space::{AddressSpace, State};
 use super::cpu::{Whereabouts, errno_of};
 use super::gpu::Pagemap;
@@ -40,16 +42,19 @@ impl AddressSpace {
             .timeslice(std::time::Duration::from_millis(timeslice_ms));
         // Of pages that were never touched the driver makes pages of zeroes in VRAM, which come back as pages like any other.
         let touch = || {
-            if cpu.fault_in(range.start, range.end, true).is_err() {
+            if self.fault_in(range.start, range.end, true).is_err() {
                 // Read-only memory under a read-only mirror; what cannot be had at all is found out when it is mapped.
-                let _ = cpu.fault_in(range.start, range.end, false);
+                let _ = self.fault_in(range.start, range.end, false);
             }
         };
         let attempt = || -> Result<(), Errno> {
             touch();
             // Objects take of the same memory, which the engine does not know of.
             pagemap.make_room(range.end - range.start)?;
-            cpu.0.migrate_to_devmem(region, pages, &options).map(|_| ()).map_err(|error| errno_of(&error))
+            let move_there = || cpu.0.migrate_to_devmem(region, pages, &options).map(|_| ());
+            self.keeping_surroundings(range.start, range.end, || {
+                move_there().map_err(|error| errno_of(&error))
+            })
         };
         if elsewhere {
             cpu.bring_back(range.start, range.end);
@@ -102,8 +107,45 @@ impl AddressSpace {
             return Ok(place);
         }
         cpu.bring_back(range.start, range.end);
-        cpu.fault_in(range.start, range.end, write)?;
+        self.fault_in(range.start, range.end, write)?;
         Ok(Place::System)
+    }
+
+    /// Faults pages in (`hmm_range_fault`).
+    pub(super) fn fault_in(&self, start: u64, end: u64, write: bool) -> Result<(), Errno> {
+        let cpu = self.cpu()?;
+        self.keeping_surroundings(start, end, || cpu.fault_in(start, end, write))
+    }
+
+    /// Does something to pages. Those that are absent between others on a device can be had only by taking these back, unlike in the
+    /// kernel: they return there at once.
+    fn keeping_surroundings(
+        &self,
+        start: u64,
+        end: u64,
+        act: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let cpu = self.cpu()?;
+        let before = cpu.on_devices(start & !(SIZE_2M - 1), end.next_multiple_of(SIZE_2M))?;
+        let result = act();
+        let options =
+            MigrateOptions::new().windows(Windows::Blocks(SIZE_2M)).atomicity(Atomicity::BestEffort);
+        for (pages, region) in before {
+            if cpu.on_devices(pages.start(), pages.end())?.first() == Some(&(pages, region)) {
+                continue;
+            }
+            if let Some(pagemap) = self.any_pagemap(region) {
+                // What cannot return stays in system memory, where it is as good.
+                let _ = pagemap.region().map(|region| cpu.0.migrate_to_devmem(region, pages, &options));
+            }
+        }
+        result
+    }
+
+    /// The memory that a region is of, of this device or another.
+    fn any_pagemap(&self, region: RegionId) -> Option<Arc<Pagemap>> {
+        let own = self.gpu.pagemap_of(region).cloned();
+        own.or_else(|| super::gpu::device_with(region)?.pagemap_of(region).cloned())
     }
 
     /// Whether what a tile's page tables say of a range is still true.

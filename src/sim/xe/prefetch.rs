@@ -111,7 +111,7 @@ impl AddressSpace {
                 return Err(Errno::EPERM);
             }
             let next = vma.end.min(end);
-            cpu.fault_in(at, next, write)?;
+            self.fault_in(at, next, write)?;
             at = next;
         }
         Ok(())

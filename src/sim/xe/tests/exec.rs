@@ -277,6 +277,26 @@ fn a_mirror_bound_again_swallows_the_mapping_of_the_last_fault() {
 }
 
 #[test]
+fn pages_around_one_that_was_discarded_stay_in_vram() {
+    let bench = Bench::new(Platform::Battlemage);
+    let (vm, buffer) = (bench.mirrored(), filled(M2));
+    let page = |number: u64, count: u64| pages(buffer.range().start() + number * PAGE, count);
+    vm.prefetch(buffer.range(), PrefetchTarget::Region(1)).unwrap();
+    let gone = page(400, 20);
+    // SAFETY: discards the test's own bytes, to which no reference exists at this moment.
+    unsafe {
+        rustix::mm::madvise(gone.start() as *mut _, gone.len() as usize, rustix::mm::Advice::LinuxDontNeed)
+    }
+    .unwrap();
+    // Cuts the mirror, so that a fault there is about that page alone.
+    vm.advise(page(400, 1), Advice::PreferredLocation(PreferredLocation::FaultingDevice)).unwrap();
+    assert_eq!(in_vram(buffer.range()), M2 - gone.len());
+    run(&vm, &queue(&vm), Batch::new().store_u32(page(400, 1).start(), 1)).unwrap();
+    assert_eq!(in_vram(buffer.range()), M2 - gone.len() + PAGE);
+    assert_eq!((word(&buffer, 400 * PAGE as usize), buffer[5], buffer[410 * PAGE as usize]), (1, 0, 0));
+}
+
+#[test]
 fn a_batch_in_a_null_mapping_runs_into_what_is_behind_it() {
     let bench = Bench::new(Platform::Battlemage);
     let vm = bench.vm();

@@ -42,7 +42,8 @@ impl MirrorOptions {
     /// Advice stays with the addresses when the memory is unmapped, and holds for what is mapped there next.
     ///
     /// Without this, advice is reset over the blocks that the GPU used or that were prefetched. What the GPU never saw keeps its
-    /// advice in either case.
+    /// advice in either case. Linux 7.3.4 may forget the mirror's PAT index on the way, and use 0: where a block that is reset was advised
+    /// alone and what lies behind it is advised otherwise (`xe_vma_set_default_attributes`).
     #[doc(alias = "DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET")]
     #[must_use]
     pub const fn keep_advice(mut self) -> Self {

@@ -140,10 +140,15 @@ fn forks_while_pages_move_lose_nothing() {
                 memory.check();
             }
         });
-        for _ in 0..20 {
+        let moved = || vram.usage().unwrap().counters.windows_in > 0;
+        // On a busy machine it may take more forks until pages move between two of them.
+        for forks in 1..=5000 {
             assert_eq!(Child::start(|| looks_filled(&memory)).finish(), Some(0));
+            if forks >= 20 && moved() {
+                break;
+            }
         }
         stop.store(true, Ordering::Relaxed);
+        assert!(moved());
     });
-    assert!(vram.usage().unwrap().counters.windows_in > 0);
 }

@@ -190,21 +190,30 @@ impl State {
         if !vma.is_mirror() || vma.flags & DRM_XE_VM_BIND_FLAG_MADVISE_AUTORESET == 0 {
             return;
         }
+        let (at, is_default, exact) =
+            (vma.start, vma.is_default_mirror(), vma.start == start && vma.end == end);
         let (mut start, mut end) = (start.max(vma.start), end.min(vma.end));
-        if vma.is_default_mirror() {
+        if is_default {
             (start, end) = (vma.start, vma.end);
+        } else if exact {
+            // The driver forgets here what the mapping was bound with (`xe_vma_set_default_attributes`).
+            self.vmas.update(at, at + 1, |vma| {
+                vma.attributes = Attributes::new(std::mem::take(&mut vma.default_pat));
+            });
         }
-        let fresh = Vma {
-            attributes: Attributes::new(vma.default_pat),
+        (start, end) = self.grow_mirror(start, end);
+        // Of those that it replaces the last one gives the new mapping its flags and PAT index (`xe_vm_alloc_vma`).
+        let Some(last) = self.vmas.carve(start, end).pop() else { return };
+        self.vmas.insert(Vma {
+            start,
+            end,
+            attributes: Attributes::new(last.default_pat),
             backing: Backing::Mirror,
             fence: None,
             tables: Tables::default(),
             last_fault: false,
-            ..vma.clone()
-        };
-        (start, end) = self.grow_mirror(start, end);
-        self.vmas.carve(start, end);
-        self.vmas.insert(Vma { start, end, ..fresh });
+            ..last
+        });
     }
 
     /// A fault at `address` was served.

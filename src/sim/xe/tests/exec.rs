@@ -9,8 +9,8 @@ use crate::sim::xe::XeInjection;
 use crate::uapi::xe::{Exec, ExecQueueCreate, ExecQueueGetProperty, ExecQueueSetProperty, WaitUserFence};
 use crate::xe::{
     Advice, AtomicMode, Batch, BatchBuffer, Bind, BindQueue, Bo, BoOptions, Comparison, Engine, EngineClass,
-    ExecQueue, FaultAccess, FaultKind, MirrorOptions, PreferredLocation, PrefetchTarget, Priority,
-    QueueOptions, Syncobj, Syncs, Timeout, UserFence,
+    ExecQueue, FaultAccess, FaultKind, MirrorOptions, PatIndex, PreferredLocation, PrefetchTarget, Priority,
+    QueueOptions, ReportedLocation, Syncobj, Syncs, Timeout, UserFence,
 };
 
 const PATIENCE: Timeout = Timeout::Within(Duration::from_secs(60));
@@ -294,6 +294,30 @@ fn pages_around_one_that_was_discarded_stay_in_vram() {
     run(&vm, &queue(&vm), Batch::new().store_u32(page(400, 1).start(), 1)).unwrap();
     assert_eq!(in_vram(buffer.range()), M2 - gone.len() + PAGE);
     assert_eq!((word(&buffer, 400 * PAGE as usize), buffer[5], buffer[410 * PAGE as usize]), (1, 0, 0));
+}
+
+#[test]
+fn a_reset_of_just_one_mapping_forgets_its_pat_index() {
+    let bench = Bench::new(Platform::Battlemage);
+    for whole in [false, true] {
+        let (vm, buffer) = (bench.mirrored(), memory(2 * M2));
+        let start = buffer.range().start();
+        let bound_with = vm.range_attributes(pages(start, 1)).unwrap()[0].pat;
+        let system = Advice::PreferredLocation(PreferredLocation::System);
+        // What the GPU uses of the first block is the mapping that the advice made, or less.
+        vm.advise(pages(start, if whole { 512 } else { 600 }), system).unwrap();
+        if whole {
+            vm.advise(pages(start + M2, 512), system).unwrap();
+        }
+        run(&vm, &queue(&vm), Batch::new().store_u32(start, 1)).unwrap();
+        drop(buffer);
+        let reset = &vm.range_attributes(pages(start, 1)).unwrap()[0];
+        assert_eq!(reset.preferred_location, ReportedLocation::FaultingDevice);
+        assert_eq!(reset.pat == bound_with, !whole, "{reset:?}");
+        if whole {
+            assert_eq!(reset.pat, PatIndex(0));
+        }
+    }
 }
 
 #[test]

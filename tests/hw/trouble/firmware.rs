@@ -47,11 +47,18 @@ fn invalidation_reply_is_lost(context: &Context) -> TestResult {
     assert!(bench.to_vram(&mirror, &data)?.is_complete());
     let before = bench.struck(Trouble::ReplyLose);
     mailbox.arm(Trouble::ReplyLose, 1, 1, INVALIDATION_DONE, 0);
-    // The driver gives the invalidation up after a while and goes on.
-    let back = mirror.prefetch(&data).to_system().run()?;
+    for _ in 0..10 {
+        // The driver gives the invalidation up after a while and goes on.
+        let back = mirror.prefetch(&data).to_system().run()?;
+        assert!(back.is_complete(), "{back}");
+        assert_intact(&data);
+        // What the kernel had taken from the GPU's page tables by itself (khugepaged) needs no invalidation any more.
+        if bench.struck(Trouble::ReplyLose) > before {
+            break;
+        }
+        assert!(bench.to_vram(&mirror, &data)?.is_complete());
+    }
     bench.assert_struck(Trouble::ReplyLose, before);
-    assert!(back.is_complete(), "{back}");
-    assert_intact(&data);
     let again = bench.to_vram(&mirror, &data)?;
     assert!(again.is_complete(), "the next migration is none the worse: {again}");
     assert_intact(&data);

@@ -62,7 +62,20 @@ impl<'c> Kfd<'c> {
 
     /// Lets the GPU reach a range and puts all of it into VRAM.
     pub(crate) fn place(&self, range: PageRange) -> TestResult {
-        self.set(range, &[SvmAttribute::Access(self.id()), SvmAttribute::Prefetch(self.here())])?;
+        self.set_until_placed(range, SvmAttribute::Access(self.id()))
+    }
+
+    /// Sets an attribute together with a prefetch into VRAM, again while the kernel leaves pages behind that it cannot take at the
+    /// moment, as those in a batch of another processor.
+    pub(crate) fn set_until_placed(&self, range: PageRange, attribute: SvmAttribute) -> TestResult {
+        const ATTEMPTS: u32 = 10;
+        for _ in 0..ATTEMPTS {
+            self.set(range, &[attribute, SvmAttribute::Prefetch(self.here())])?;
+            if device_bytes(range)? == range.len() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(device_bytes(range)?, range.len(), "all of {range} is in VRAM");
         Ok(())
     }

@@ -54,8 +54,7 @@ fn access_in_place(context: &Context) -> TestResult {
     let kfd = Kfd::of(context.gpu())?;
     let mut data = filled(SIZE_2M as usize)?;
     let range = data.range();
-    kfd.set(range, &[SvmAttribute::AccessInPlace(kfd.id()), SvmAttribute::Prefetch(kfd.here())])?;
-    assert_eq!(device_bytes(range)?, SIZE_2M);
+    kfd.set_until_placed(range, SvmAttribute::AccessInPlace(kfd.id()))?;
     let mut engine = kfd.engine()?;
     engine.fill(range, 1)?;
     assert_eq!(device_bytes(range)?, SIZE_2M, "the GPU used it where it is");

@@ -3,6 +3,7 @@
 //! A [`Machine`] is a computer made of them. What is migrated to their VRAM really leaves the process's page tables and comes back
 //! when the CPU touches it; times, caches and shaders are not simulated.
 
+mod id_map;
 pub mod kfd;
 mod machine;
 mod space;

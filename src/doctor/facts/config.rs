@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+
+use zune_inflate::{DeflateDecoder, DeflateOptions};
 
 use crate::doctor::system::System;
 use crate::error::Errno;
@@ -40,7 +41,8 @@ impl fmt::Display for Setting {
 pub(in crate::doctor) struct KernelConfig {
     /// The file it was read from.
     pub(in crate::doctor) path: String,
-    options: BTreeMap<String, Setting>,
+    /// The setting of each option, as it stands in the file.
+    options: BTreeMap<String, String>,
 }
 
 impl KernelConfig {
@@ -86,8 +88,13 @@ impl KernelConfig {
     }
 
     /// The setting of an option, named without `CONFIG_`.
-    pub(in crate::doctor) fn get(&self, option: &str) -> &Setting {
-        self.options.get(option).unwrap_or(&Setting::NotSet)
+    pub(in crate::doctor) fn get(&self, option: &str) -> Setting {
+        match self.options.get(option).map(String::as_str) {
+            None | Some("n") => Setting::NotSet,
+            Some("y") => Setting::BuiltIn,
+            Some("m") => Setting::Module,
+            Some(other) => Setting::Value(other.to_owned()),
+        }
     }
 }
 
@@ -96,23 +103,16 @@ fn unpack(bytes: Vec<u8>) -> Result<String, Errno> {
     if !bytes.starts_with(&GZIP) {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    let mut text = Vec::new();
     // Configurations have some 300 KB; the limit keeps a hostile file from filling memory.
-    let limited = flate2::read::GzDecoder::new(bytes.as_slice()).take(16 << 20).read_to_end(&mut text);
-    limited.map_err(|_| Errno::EIO)?;
+    let options = DeflateOptions::default().set_limit(16 << 20);
+    let text = DeflateDecoder::new_with_options(&bytes, options).decode_gzip().map_err(|_| Errno::EIO)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn parse(text: &str) -> BTreeMap<String, Setting> {
+fn parse(text: &str) -> BTreeMap<String, String> {
     let option = |line: &str| {
         let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
-        let setting = match value.trim() {
-            "y" => Setting::BuiltIn,
-            "m" => Setting::Module,
-            "n" => Setting::NotSet,
-            other => Setting::Value(other.to_owned()),
-        };
-        Some((name.to_owned(), setting))
+        Some((name.to_owned(), value.trim().to_owned()))
     };
     text.lines().filter_map(option).collect()
 }
@@ -120,6 +120,8 @@ fn parse(text: &str) -> BTreeMap<String, Setting> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -129,19 +131,43 @@ mod tests {
     #[test]
     fn settings_of_every_kind() {
         let config = KernelConfig { path: String::new(), options: parse(TEXT) };
-        assert_eq!(*config.get("DRM_XE"), Setting::Module);
-        assert_eq!(*config.get("ZONE_DEVICE"), Setting::BuiltIn);
-        assert_eq!(*config.get("NR_CPUS"), Setting::Value("8192".into()));
+        assert_eq!(config.get("DRM_XE"), Setting::Module);
+        assert_eq!(config.get("ZONE_DEVICE"), Setting::BuiltIn);
+        assert_eq!(config.get("NR_CPUS"), Setting::Value("8192".into()));
         assert!(!config.get("DEVICE_PRIVATE").is_set() && !config.get("OFF").is_set());
         assert!(!config.get("NEVER_HEARD_OF").is_set());
         assert_eq!(config.get("DRM_XE").to_string(), "m");
     }
 
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_refused_or_still_right(
+            cut in 0..400usize,
+            damages in proptest::collection::vec((2..200usize, any::<u8>()), 0..3),
+        ) {
+            let mut bytes = packed(TEXT.as_bytes());
+            bytes.truncate(cut.max(2));
+            for (at, value) in damages {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            match unpack(bytes) {
+                Ok(text) => prop_assert_eq!(text, TEXT),
+                Err(errno) => prop_assert_eq!(errno, Errno::EIO),
+            }
+        }
+    }
+
     #[test]
     fn gzip_is_unpacked_and_anything_else_is_text() {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        gzip.write_all(TEXT.as_bytes()).unwrap();
-        let packed = gzip.finish().unwrap();
+        let packed = packed(TEXT.as_bytes());
         assert_eq!(unpack(packed.clone()).unwrap(), TEXT);
         assert_eq!(unpack(TEXT.into()).unwrap(), TEXT);
         assert_eq!(unpack(packed[..packed.len() / 2].to_vec()), Err(Errno::EIO));

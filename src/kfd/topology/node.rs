@@ -1,6 +1,5 @@
 //! One node of the topology: the CPU, a GPU, or a partition of one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -11,29 +10,42 @@ use crate::kfd::GpuId;
 ///
 /// Kernels add keys and leave out others, so every number is optional; unknown keys are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Properties(BTreeMap<String, u64>);
+pub struct Properties(
+    /// Ascending by key.
+    Vec<(String, u64)>,
+);
 
 impl Properties {
     /// Reads lines of `key value` with decimal values. Lines of any other form are skipped.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let pair = |line: &str| {
+        let mut properties = Self::default();
+        for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
-            let (key, value) = (words.next()?, words.next()?);
-            Some((key.to_owned(), value.parse().ok()?))
-        };
-        Self(text.lines().filter_map(pair).collect())
+            let (Some(key), Some(value)) = (words.next(), words.next()) else { continue };
+            let Ok(value) = value.parse() else { continue };
+            match properties.find(key) {
+                Ok(at) => properties.0[at].1 = value,
+                Err(at) => properties.0.insert(at, (key.to_owned(), value)),
+            }
+        }
+        properties
     }
 
     /// The number of `key`, or `None` when this kernel does not report it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<u64> {
-        self.0.get(key).copied()
+        self.find(key).ok().map(|at| self.0[at].1)
     }
 
     /// Every key and number, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(key, value)| (key.as_str(), *value))
+    }
+
+    /// Where a key is, or would be.
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.as_str().cmp(key))
     }
 
     fn narrow(&self, key: &str) -> Option<u32> {

@@ -1,6 +1,6 @@
 //! Where a topology is read from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Files for TopologySource {
     }
 
     fn numbers(&self, directory: &str) -> Result<Vec<u32>, Errno> {
-        let numbers: BTreeSet<u32> = match self {
+        let mut numbers: Vec<u32> = match self {
             Self::Sysfs(root) => directory_numbers(&root.join(directory))?,
             Self::Tree(files) => {
                 let prefix = format!("{directory}/");
@@ -73,7 +73,9 @@ impl Files for TopologySource {
                     .collect()
             }
         };
-        Ok(numbers.into_iter().collect())
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
     }
 }
 
@@ -83,17 +85,17 @@ fn is_gpu_id_of_a_listed_node(files: &BTreeMap<String, String>, path: &str) -> b
     })
 }
 
-fn directory_numbers(path: &Path) -> Result<BTreeSet<u32>, Errno> {
+fn directory_numbers(path: &Path) -> Result<Vec<u32>, Errno> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(errno_of(&error)),
     };
-    let mut numbers = BTreeSet::new();
+    let mut numbers = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| errno_of(&error))?;
         if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            numbers.insert(number);
+            numbers.push(number);
         }
     }
     Ok(numbers)

@@ -75,9 +75,7 @@ impl<T: Copy> ArenaVec<T> {
         if capacity <= self.capacity() {
             return Ok(());
         }
-        let bytes = capacity.checked_mul(size_of::<T>()).ok_or(Errno::ENOMEM)?;
-        let bytes = bytes.checked_next_multiple_of(1 << 16).ok_or(Errno::ENOMEM)?;
-        let mem = SharedMem::new(bytes)?;
+        let mem = room_for(capacity, size_of::<T>())?;
         // SAFETY: both are mappings of at least `len` elements, page-aligned, and distinct; `T` is `Copy`.
         unsafe { std::ptr::copy_nonoverlapping(self.as_ptr(), mem.base().as_ptr().cast(), self.len) };
         self.mem = Some(mem);
@@ -113,6 +111,12 @@ impl<T: Copy> ArenaVec<T> {
     fn as_mut_ptr(&mut self) -> *mut T {
         self.as_ptr().cast_mut()
     }
+}
+
+/// A mapping for at least `count` elements of `size` bytes.
+fn room_for(count: usize, size: usize) -> Result<SharedMem, Errno> {
+    let bytes = count.checked_mul(size).ok_or(Errno::ENOMEM)?;
+    SharedMem::new(bytes.checked_next_multiple_of(1 << 16).ok_or(Errno::ENOMEM)?)
 }
 
 impl ArenaVec<u8> {

@@ -1,10 +1,10 @@
 //! Events: what a process waits for, here memory violations.
 
-use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Errno;
+use crate::sim::id_map::IdMap;
 use crate::sim::kfd::Shared;
 use crate::sim::user_memory::WriteAccess;
 use crate::uapi::kfd as abi;
@@ -23,7 +23,7 @@ struct Event {
 /// The events of a process.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    all: Mutex<BTreeMap<u32, Event>>,
+    all: Mutex<IdMap<u32, Event>>,
     signalled: Condvar,
 }
 
@@ -33,7 +33,7 @@ impl Events {
             return Err(Errno::EINVAL);
         }
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = all.last_key_value().map_or(FIRST_ID, |(last, _)| last + 1);
+        let id = all.entries().last().map_or(FIRST_ID, |(last, _)| last + 1);
         let event = Event {
             kind: arg.event_type,
             auto_reset: arg.auto_reset != 0,
@@ -48,14 +48,14 @@ impl Events {
 
     pub(super) fn destroy(&self, id: u32) -> Result<(), Errno> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&id).map(drop).ok_or(Errno::EINVAL)?;
+        all.remove(id).map(drop).ok_or(Errno::EINVAL)?;
         self.signalled.notify_all();
         Ok(())
     }
 
     pub(super) fn set(&self, id: u32, signalled: bool) -> Result<(), Errno> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get_mut(&id).ok_or(Errno::EINVAL)?.signalled = signalled;
+        all.get_mut(id).ok_or(Errno::EINVAL)?.signalled = signalled;
         self.signalled.notify_all();
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Events {
         loop {
             let mut done = 0;
             for data in &asked {
-                let event = all.get(&data.event_id).ok_or(Errno::EINVAL)?;
+                let event = all.get(data.event_id).ok_or(Errno::EINVAL)?;
                 done += usize::from(event.signalled);
             }
             if done == asked.len() || (done > 0 && arg.wait_for_all == 0) {
@@ -112,7 +112,7 @@ impl Events {
             all = self.signalled.wait_timeout(all, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         for data in &mut asked {
-            if let Some(event) = all.get_mut(&data.event_id).filter(|event| event.signalled) {
+            if let Some(event) = all.get_mut(data.event_id).filter(|event| event.signalled) {
                 data.payload = event.payload;
                 event.signalled = !event.auto_reset;
             }

@@ -79,11 +79,11 @@ impl State {
 
     /// `FREE_MEMORY_OF_GPU`.
     pub(super) fn free(&mut self, arg: abi::FreeMemoryOfGpu) -> Result<(), Errno> {
-        let object = self.objects.all.get(&arg.handle).ok_or(Errno::EINVAL)?;
+        let object = self.objects.all.get(arg.handle).ok_or(Errno::EINVAL)?;
         if !object.mapped.is_empty() {
             return Err(Errno::EBUSY);
         }
-        self.objects.all.remove(&arg.handle);
+        self.objects.all.remove(arg.handle);
         Ok(())
     }
 
@@ -93,14 +93,14 @@ impl State {
         self.check_handle(arg.handle)?;
         for &id in &ids[arg.n_success as usize..] {
             let gpu = self.known(id)?;
-            let pages = self.objects.all[&arg.handle].pages;
-            let taken = self.objects.all.iter().any(|(&handle, other)| {
-                handle != arg.handle && other.mapped.has(gpu) && other.pages.overlaps(pages)
+            let pages = self.objects.all.get(arg.handle).ok_or(Errno::EINVAL)?.pages;
+            let taken = self.objects.all.entries().iter().any(|(handle, other)| {
+                *handle != arg.handle && other.mapped.has(gpu) && other.pages.overlaps(pages)
             });
             if taken {
                 return Err(Errno::EINVAL);
             }
-            if let Some(object) = self.objects.all.get_mut(&arg.handle) {
+            if let Some(object) = self.objects.all.get_mut(arg.handle) {
                 object.mapped.insert(gpu);
             }
             arg.n_success += 1;
@@ -118,7 +118,7 @@ impl State {
         self.check_handle(arg.handle)?;
         for &id in &ids[arg.n_success as usize..] {
             let gpu = self.known(id)?;
-            let object = self.objects.all.get_mut(&arg.handle).ok_or(Errno::ENOMEM)?;
+            let object = self.objects.all.get_mut(arg.handle).ok_or(Errno::ENOMEM)?;
             if !object.mapped.has(gpu) {
                 return Err(Errno::EINVAL);
             }
@@ -134,7 +134,7 @@ impl State {
         if self.devices[gpu].acquired.is_none() {
             return Err(Errno::ENODEV);
         }
-        if self.objects.all.contains_key(&handle) { Ok(()) } else { Err(Errno::ENOMEM) }
+        if self.objects.all.contains_key(handle) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// The memory behind an offset of the render node, for the file that gave the GPU its address space.

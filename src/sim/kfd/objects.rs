@@ -1,11 +1,11 @@
 //! Memory objects: where they are, and what holds their bytes.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::error::Errno;
 use crate::range::{PageRange, SIZE_2M};
+use crate::sim::id_map::IdMap;
 use crate::sim::kfd::Shared;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::user_memory::WriteAccess;
@@ -78,7 +78,7 @@ impl Object {
 /// The memory objects of a process.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    pub(super) all: BTreeMap<u64, Object>,
+    pub(super) all: IdMap<u64, Object>,
     pub(super) last: u64,
 }
 

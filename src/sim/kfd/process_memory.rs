@@ -1,6 +1,5 @@
 //! The memory of this process, moved by the migration engine.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::mm::Advice;
@@ -9,6 +8,7 @@ use crate::error::{Errno, Error, Result};
 use crate::pagemap::{Atomicity, Event, Events, MigrateOptions, Space, VramRegion, Windows};
 use crate::procmaps::{Entry, Maps};
 use crate::range::{PageRange, SIZE_2M};
+use crate::sim::id_map::IdMap;
 use crate::sim::kfd::config::KfdConfig;
 use crate::sim::kfd::memory::{Change, Kind, Memory, Piece, Watch};
 use crate::sim::user_memory::WriteAccess;
@@ -21,7 +21,7 @@ use crate::vma::{Vma, VmaKind, VmaMap};
 #[derive(Debug)]
 pub(super) struct ProcessMemory {
     space: Space,
-    regions: BTreeMap<usize, VramRegion>,
+    regions: IdMap<usize, VramRegion>,
     events: Mutex<Events>,
 }
 
@@ -29,10 +29,10 @@ impl ProcessMemory {
     /// Regions as large as the devices' VRAM. What is allocated in them is decided by the simulated driver, which evicts
     /// before they are full.
     pub(super) fn new(config: &KfdConfig, space: Space) -> Result<Self> {
-        let mut regions = BTreeMap::new();
+        let mut regions = IdMap::new();
         for gpu in &config.gpus {
-            if let std::collections::btree_map::Entry::Vacant(entry) = regions.entry(gpu.device) {
-                entry.insert(VramRegion::new(&space, gpu.vram)?);
+            if !regions.contains_key(gpu.device) {
+                regions.insert(gpu.device, VramRegion::new(&space, gpu.vram)?);
             }
         }
         let events = Mutex::new(space.events()?);
@@ -99,7 +99,7 @@ impl Memory for ProcessMemory {
     }
 
     fn to_vram(&self, device: usize, range: PageRange, block: u64) -> Result<u64, Errno> {
-        let region = self.regions.get(&device).ok_or(Errno::ENODEV)?;
+        let region = self.regions.get(device).ok_or(Errno::ENODEV)?;
         // The engine moves within one mapping at a time, and what the driver sees as one may be several.
         let mut map = VmaMap::new();
         map.read(range).map_err(errno)?;
@@ -139,7 +139,7 @@ impl Memory for ProcessMemory {
     }
 
     fn remove_device(&self, device: usize) {
-        if let Some(region) = self.regions.get(&device) {
+        if let Some(region) = self.regions.get(device) {
             // What cannot come back raises SIGBUS when it is touched.
             let _ = region.remove();
         }

@@ -70,7 +70,7 @@ impl State {
         }
         let doorbell = self.queues.free_doorbell(gpu).ok_or(Errno::ENOMEM)?;
         self.check_queue_buffers(gpu, arg, ring_bytes.into())?;
-        if self.queues.all.len() >= MOST_QUEUES {
+        if self.queues.all.entries().len() >= MOST_QUEUES {
             return Err(Errno::ENOSPC);
         }
         let on_gpu = self.queues.all.values().filter(|queue| queue.gpu == gpu).count();
@@ -117,8 +117,8 @@ impl State {
 
     /// `DESTROY_QUEUE`.
     pub(super) fn destroy_queue(&mut self, id: u32) -> Result<(), Errno> {
-        let queue = self.queues.all.remove(&id).ok_or(Errno::EINVAL)?;
-        if let Some(doorbells) = self.queues.doorbells.get(&queue.gpu) {
+        let queue = self.queues.all.remove(id).ok_or(Errno::EINVAL)?;
+        if let Some(doorbells) = self.queues.doorbells.get(queue.gpu) {
             rustix::io::pwrite(&**doorbells, &[0; 8], queue.doorbell)?;
         }
         Ok(())
@@ -126,7 +126,7 @@ impl State {
 
     /// The doorbells of a process on a GPU: memory that the process maps and the engine looks at.
     pub(super) fn doorbells(&mut self, gpu: usize) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(doorbells) = self.queues.doorbells.get(&gpu) {
+        if let Some(doorbells) = self.queues.doorbells.get(gpu) {
             return Ok(doorbells.clone());
         }
         let memory = memfd_create("simulated doorbells", MemfdFlags::CLOEXEC)?;
@@ -141,7 +141,7 @@ impl State {
         let read = self
             .queues
             .doorbells
-            .get(&queue.gpu)
+            .get(queue.gpu)
             .map(|doorbells| rustix::io::pread(&**doorbells, &mut value, queue.doorbell));
         if matches!(read, Some(Ok(8))) { u64::from_ne_bytes(value) } else { 0 }
     }
@@ -156,7 +156,7 @@ impl State {
         if self.queues_stopped {
             return false;
         }
-        let ids: Vec<u32> = self.queues.all.keys().copied().collect();
+        let ids: Vec<u32> = self.queues.all.entries().iter().map(|(id, _)| *id).collect();
         let mut ran = false;
         for id in ids {
             ran |= self.run_queue(kfd, id);
@@ -165,7 +165,7 @@ impl State {
     }
 
     fn run_queue(&mut self, kfd: &Shared, id: u32) -> bool {
-        let Some(mut queue) = self.queues.all.get(&id).filter(|queue| !queue.halted).cloned() else {
+        let Some(mut queue) = self.queues.all.get(id).filter(|queue| !queue.halted).cloned() else {
             return false;
         };
         let until = self.rung_until(&queue);
@@ -187,7 +187,7 @@ impl State {
         let done = queue.done.to_ne_bytes();
         // The read pointer is in an object that the kernel keeps while the queue lives.
         let _ = self.gpu_write(kfd, queue.gpu, queue.access, queue.read_pointer, &done);
-        let progressed = self.queues.all.get(&id).is_some_and(|before| before.done != queue.done);
+        let progressed = self.queues.all.get(id).is_some_and(|before| before.done != queue.done);
         self.queues.all.insert(id, queue);
         progressed
     }

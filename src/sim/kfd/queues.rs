@@ -1,9 +1,9 @@
 //! The queues of a process, and their doorbells.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::sim::id_map::IdMap;
 use crate::sim::kfd::objects::DOORBELL_SLICE;
 use crate::sim::user_memory::WriteAccess;
 
@@ -26,9 +26,9 @@ pub(super) struct Queue {
 /// The queues of a process, and the doorbells of each GPU.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    pub(super) all: BTreeMap<u32, Queue>,
+    pub(super) all: IdMap<u32, Queue>,
     pub(super) last: u32,
-    pub(super) doorbells: BTreeMap<usize, Arc<OwnedFd>>,
+    pub(super) doorbells: IdMap<usize, Arc<OwnedFd>>,
 }
 
 impl Queues {
@@ -38,7 +38,7 @@ impl Queues {
 
     /// The queues of a GPU that is gone.
     pub(super) fn remove_gpu(&mut self, gpu: usize) {
-        self.all.retain(|_, queue| queue.gpu != gpu);
+        self.all.retain(|queue| queue.gpu != gpu);
     }
 
     pub(super) fn free_doorbell(&self, gpu: usize) -> Option<u64> {

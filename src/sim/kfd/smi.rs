@@ -1,9 +1,10 @@
 //! The event log: who listens, and what the lines look like.
 
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Errno;
@@ -105,15 +106,15 @@ fn command_name() -> String {
 struct Log {
     gpu: u32,
     mask: u64,
-    ours: OwnedFd,
-    readers: OwnedFd,
+    ours: UnixStream,
+    readers: UnixStream,
 }
 
 impl Log {
     /// The masks written since last time; the last one counts.
     fn update_mask(&mut self) {
         let mut bytes = [0; 8];
-        while let Ok((8, _)) = recv(&self.ours, &mut bytes[..], RecvFlags::DONTWAIT) {
+        while let Ok(8) = self.ours.read(&mut bytes) {
             self.mask = u64::from_ne_bytes(bytes);
         }
     }
@@ -122,8 +123,8 @@ impl Log {
     fn write(&mut self, line: &str, capacity: usize) {
         let unread = rustix::io::ioctl_fionread(&self.readers).unwrap_or(u64::MAX);
         if unread.saturating_add(line.len() as u64) <= capacity as u64 {
-            // A reader that is gone misses nothing.
-            let _ = send(&self.ours, line.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            // A reader that is gone misses nothing, and raises no SIGPIPE: its end stays open here.
+            let _ = self.ours.write(line.as_bytes());
         }
     }
 }
@@ -137,12 +138,11 @@ pub(super) struct Smi {
 impl Smi {
     /// Opens a log; the number of the reader's descriptor, which is not close-on-exec and never blocks.
     pub(super) fn open(&self, gpu: u32) -> Result<u32, Errno> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (ours, readers) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let given_out = readers
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EMFILE.raw())))?;
+        let errno = |error: io::Error| error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
+        let (ours, readers) = UnixStream::pair().map_err(errno)?;
+        ours.set_nonblocking(true).map_err(errno)?;
+        readers.set_nonblocking(true).map_err(errno)?;
+        let given_out = readers.as_fd().try_clone_to_owned().map_err(errno)?;
         rustix::io::fcntl_setfd(&given_out, rustix::io::FdFlags::empty())?;
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(Log { gpu, mask: 0, ours, readers });
         Ok(given_out.into_raw_fd() as u32)

@@ -1,29 +1,26 @@
 //! Object ids of an open file.
 
-use std::collections::BTreeMap;
+use crate::sim::id_map::IdMap;
 
 /// Objects by id. Ids start at 1, and the lowest free one is given out next, so an id is used again at once after its object
 /// went (`XA_FLAGS_ALLOC1`, `idr_alloc` from 1).
 #[derive(Debug)]
-pub(super) struct Ids<T>(BTreeMap<u32, T>);
+pub(super) struct Ids<T>(IdMap<u32, T>);
 
 impl<T> Ids<T> {
     pub(super) const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(IdMap::new())
     }
 
     pub(super) fn insert(&mut self, value: T) -> u32 {
-        let id = self.0.keys().zip(1u32..).find(|&(&id, free)| id != free).map_or(
-            // No gap: the number behind the last.
-            self.0.len() as u32 + 1,
-            |(_, free)| free,
-        );
+        let taken = self.0.entries().iter().zip(1u32..).take_while(|&(&(id, _), number)| id == number);
+        let id = taken.count() as u32 + 1;
         self.0.insert(id, value);
         id
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
-        self.0.remove(&id)
+        self.0.remove(id)
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
@@ -33,7 +30,7 @@ impl<T> Ids<T> {
 
 impl<T: Clone> Ids<T> {
     pub(super) fn get(&self, id: u32) -> Option<T> {
-        self.0.get(&id).cloned()
+        self.0.get(id).cloned()
     }
 }
 

@@ -89,14 +89,13 @@ impl XeNode {
         handler: impl FnOnce(&mut A) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let mut own = A::zeroed();
-        let shared = arg.len().min(size_of::<A>());
         if request_reads_argument(request) && request_reads_argument(A::REQUEST) {
-            bytemuck::bytes_of_mut(&mut own)[..shared].copy_from_slice(&arg[..shared]);
+            copy_start(bytemuck::bytes_of_mut(&mut own), arg);
         }
         let answer = handler(&mut own);
         if request_writes_argument(request) && request_writes_argument(A::REQUEST) {
-            arg[..shared].copy_from_slice(&bytemuck::bytes_of(&own)[..shared]);
             // The kernel's buffer is as long as the longer of the two, zeroed behind what was copied in.
+            copy_start(arg, bytemuck::bytes_of(&own));
         }
         answer
     }
@@ -199,6 +198,12 @@ impl XeNode {
         let name: Vec<u8> = user_memory::read_array(arg.name, arg.name_len as usize)?;
         if name.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(Errno::EINVAL) }
     }
+}
+
+/// Copies as much as both have.
+fn copy_start(to: &mut [u8], from: &[u8]) {
+    let shared = to.len().min(from.len());
+    to[..shared].copy_from_slice(&from[..shared]);
 }
 
 // SAFETY: the process is written to only where arguments, and commands submitted through them, say; descriptors in

@@ -1,11 +1,12 @@
 //! Fences, sync objects, and the thread that signals them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Errno;
+use crate::sim::id_map::IdMap;
 use crate::sim::user_memory::{self, WriteAccess};
 
 /// Locks a mutex whose data stay whole even if a holder panicked.
@@ -40,7 +41,7 @@ pub(super) struct Syncobj {
 #[derive(Debug, Default)]
 struct Points {
     binary: Option<Arc<Fence>>,
-    timeline: BTreeMap<u64, Arc<Fence>>,
+    timeline: IdMap<u64, Arc<Fence>>,
 }
 
 impl Syncobj {
@@ -58,10 +59,11 @@ impl Syncobj {
     pub(super) fn fence(&self, point: u64) -> Option<Arc<Fence>> {
         let points = lock(&self.points);
         if point == 0 {
-            return points.binary.clone().or_else(|| points.timeline.values().next_back().cloned());
+            return points.binary.clone().or_else(|| points.timeline.values().last().cloned());
         }
         // The first submitted point at or behind the one that is asked for stands for it.
-        points.timeline.range(point..).next().map(|(_, fence)| fence.clone())
+        let at = points.timeline.position(point);
+        points.timeline.entries().get(at).map(|(_, fence)| fence.clone())
     }
 
     /// The point that the timeline has reached: points signal in order.
@@ -69,14 +71,15 @@ impl Syncobj {
         let points = lock(&self.points);
         points
             .timeline
+            .entries()
             .iter()
             .take_while(|(_, fence)| fence.is_signalled())
             .last()
-            .map_or(0, |(&point, _)| point)
+            .map_or(0, |(point, _)| *point)
     }
 
     pub(super) fn last_submitted(&self) -> u64 {
-        lock(&self.points).timeline.keys().next_back().copied().unwrap_or(0)
+        lock(&self.points).timeline.entries().last().map_or(0, |(point, _)| *point)
     }
 }
 

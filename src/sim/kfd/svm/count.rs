@@ -4,9 +4,8 @@
 //! not subtracted. A split divides the count by the addresses at which pages were last mapped on a GPU
 //! (`svm_range_split_pages`), which says nothing of pages that were never mapped or moved since.
 
-use std::collections::BTreeMap;
-
 use crate::range::PageRange;
+use crate::sim::id_map::IdMap;
 use crate::sim::kfd::gpus::Gpus;
 use crate::sim::kfd::intervals::Intervals;
 
@@ -15,7 +14,7 @@ use crate::sim::kfd::intervals::Intervals;
 pub(in crate::sim::kfd) struct InVram {
     pages: u64,
     /// For each GPU that the range was ever mapped on, the pages that were in VRAM when they were last mapped there.
-    mapped: BTreeMap<usize, Intervals>,
+    mapped: IdMap<usize, Intervals>,
 }
 
 impl InVram {
@@ -42,7 +41,7 @@ impl InVram {
     /// Pages were mapped on GPUs; those `there` are in VRAM.
     pub(super) fn note_mapping(&mut self, gpus: Gpus, pages: PageRange, there: &[PageRange]) {
         for gpu in gpus.iter() {
-            let mapped = self.mapped.entry(gpu).or_default();
+            let mapped = self.mapped.entry(gpu);
             mapped.remove(pages);
             for &run in there {
                 mapped.add(run, true);
@@ -53,7 +52,7 @@ impl InVram {
     /// Takes the share of `part` out of that of `whole`, which is in VRAM if `moved`.
     pub(super) fn split_off(&mut self, whole: PageRange, part: PageRange, moved: bool) -> Self {
         let mut new = Self::default();
-        for (&gpu, mapped) in &mut self.mapped {
+        for (gpu, mapped) in self.mapped.entries_mut() {
             let mut share = Intervals::default();
             for run in mapped.within(part) {
                 share.add(run, true);
@@ -113,10 +112,10 @@ mod tests {
         old.add(5);
         let new = old.split_off(pages(0, 10), pages(6, 10), true);
         assert_eq!((old.pages, new.pages), (3, 2));
-        assert_eq!(old.mapped[&0].bytes_within(pages(0, 10)), 6 * page_size());
-        assert_eq!(new.mapped[&0].bytes_within(pages(0, 10)), 4 * page_size());
+        assert_eq!(old.mapped.get(0).unwrap().bytes_within(pages(0, 10)), 6 * page_size());
+        assert_eq!(new.mapped.get(0).unwrap().bytes_within(pages(0, 10)), 4 * page_size());
         old.note_mapping(Gpus::one(1), pages(0, 6), &[]);
-        assert_eq!(old.mapped[&1].bytes_within(pages(0, 10)), 0);
+        assert_eq!(old.mapped.get(1).unwrap().bytes_within(pages(0, 10)), 0);
     }
 
     #[test]
@@ -125,6 +124,6 @@ mod tests {
         old.note_mapping(Gpus::one(0), pages(0, 10), &[pages(0, 10)]);
         let new = old.split_off(pages(0, 10), pages(0, 4), false);
         assert!(old.is_none() && new.is_none());
-        assert_eq!(new.mapped[&0].bytes_within(pages(0, 10)), 4 * page_size());
+        assert_eq!(new.mapped.get(0).unwrap().bytes_within(pages(0, 10)), 4 * page_size());
     }
 }

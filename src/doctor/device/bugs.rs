@@ -55,6 +55,14 @@ const BUGS: &[Bug] = &[
         cure: "use Linux 7.3.4 or newer; until then give prefetches a budget (Policy::Refuse or Policy::Evict), so that the driver \
                need not evict",
     },
+    Bug {
+        driver: Driver::Kfd,
+        needs_vram: false,
+        affected: mappings_left_behind,
+        effect: "a GPU that loses access to memory (SvmAttribute::NoAccess) keeps it mapped, even when the memory is unmapped, and reaches \
+                 pages that may be anyone's by then (svm_range_set_attr, seen on 6.16.12, 6.17.13, 6.18.15 and 7.2.12)",
+        cure: "use Linux 7.3.4 or newer; until then take no access away, but unmap the memory",
+    },
 ];
 
 /// Of every amdgpu that was looked at, and nothing that a program which does not move memory meets.
@@ -73,6 +81,10 @@ fn set_attr_null(version: KernelVersion) -> Affected {
 /// Releases whose source was read. In 7.3.4 the driver evicts where it is, and only if the lock of the mappings is free.
 fn eviction_deadlock(version: KernelVersion) -> Affected {
     by_releases(version, &[(6, 18, 15), (7, 2, 12)], &[(7, 3, 4)])
+}
+
+fn mappings_left_behind(version: KernelVersion) -> Affected {
+    by_releases(version, &[(6, 16, 12), (6, 17, 13), (6, 18, 15), (7, 2, 12)], &[(7, 3, 4)])
 }
 
 /// A stable series gets a fix once and keeps it; between the releases that were looked at, and in series without one, nothing is

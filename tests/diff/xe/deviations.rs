@@ -46,6 +46,14 @@ pub(super) const KNOWN: &[Deviation] = &[
         is: misplaced_user_pointer,
         then: Then::Stop,
     },
+    Deviation {
+        name: "a fence whose page the GPU uses",
+        why: "whoever waits for a fence looks at it, and that brings its page back. Whether this happens before the GPU's fault has \
+              mapped the page, which then stays mapped in system memory, or afterwards, so that the next access of the GPU moves it, \
+              is a matter of time, on both sides",
+        is: fence_in_use,
+        then: Then::Stop,
+    },
     READ_AROUND,
     Deviation {
         name: "a part of a huge page in VRAM",
@@ -142,6 +150,22 @@ fn closed_memory(mismatch: &Mismatch, steps: &[Step]) -> bool {
             .zip(closed)
             .filter(|((real, sim), _)| real != sim)
             .all(|((real, sim), closed)| real == "device" && sim != "device" && closed)
+}
+
+/// Pages that are in VRAM on one side only, all of them in blocks with a fence that somebody waited for.
+fn fence_in_use(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    if mismatch.step.verb != "where" {
+        return false;
+    }
+    let fences: Vec<u64> = { steps.iter().filter(|step| step.verb == "gpu" && step.text("fence").is_some()) }
+        .filter_map(|step| Some(step.number("fence", 0).ok()? / HUGE))
+        .collect();
+    let first = mismatch.step.number("at", 0).unwrap_or(0);
+    let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
+    let moved = |place: &str| matches!(place, "system" | "device");
+    real.len() == sim.len() && { (first..).zip(real.iter().zip(&sim)) }
+        .filter(|(_, (real, sim))| real != sim)
+        .all(|(page, (real, sim))| moved(real) && moved(sim) && fences.contains(&(page / HUGE)))
 }
 
 /// Pages that came back on the real side only, all of them in blocks that a later mapping was put into.

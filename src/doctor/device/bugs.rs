@@ -69,6 +69,10 @@ const BUGS: &[Bug] = &[
 const MEMORY_IN_VRAM: &str = " that a program meets by itself; memory in VRAM must not be moved by mremap or a Vec that grows, nor touched \
                             while amdgpu evicts it: amdgpu loses it, and may hang or crash (seen on 7.3.4; the module kfd says more)";
 
+/// Of every xe that was looked at, and nothing that a program without a read-only mirror meets.
+const UNREADABLE_MEMORY: &str = " that a program meets by itself; memory under a read-only mirror must stay readable: a GPU access to \
+                                 PROT_NONE memory there never ends (seen on 7.3.4; xe::MirrorOptions::read_only says more)";
+
 fn is_series(version: KernelVersion, major: u32, minor: u32) -> Affected {
     if version.is_of_series(major, minor) { Affected::Yes } else { Affected::No }
 }
@@ -130,8 +134,12 @@ pub(super) fn check(facts: &Facts<'_>, driver: Driver, has_vram: bool) -> Vec<Fi
         })
         .collect();
     if found.is_empty() {
-        let moves = if driver == Driver::Kfd && has_vram { MEMORY_IN_VRAM } else { "" };
-        return vec![Finding::ok(&checks::KERNEL_BUGS, format!("none known of Linux {version}{moves}"))];
+        let avoidable = match driver {
+            Driver::Kfd if has_vram => MEMORY_IN_VRAM,
+            Driver::Xe => UNREADABLE_MEMORY,
+            _ => "",
+        };
+        return vec![Finding::ok(&checks::KERNEL_BUGS, format!("none known of Linux {version}{avoidable}"))];
     }
     found
 }

@@ -101,9 +101,14 @@ pub enum SvmAttribute {
     /// The GPU may access the range wherever it is. Populates and maps it at once, without XNACK.
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_ACCESS_IN_PLACE")]
     AccessInPlace(GpuId) = abi::KFD_IOCTL_SVM_ATTR_ACCESS_IN_PLACE,
-    /// The GPU may not access the range. Kernels before 7 leave existing mappings in place; later ones remove them, and where a
-    /// range has then no mapping left, **skip the rest of the call for it**: a prefetch beside this attribute is remembered, and
-    /// moves nothing. Prefetch in a call of its own.
+    /// The GPU may not access the range. Since Linux 7.3 this removes existing mappings, and where a range has then no mapping
+    /// left, **the rest of the call is skipped for it**: a prefetch beside this attribute is remembered, and moves nothing.
+    /// Prefetch in a call of its own.
+    ///
+    /// Before Linux 7.3 existing mappings stay, and the driver knows of them no longer: **they stay even when the memory is
+    /// unmapped**, so that the GPU reaches pages that may be anyone's by then. There, leave access as it is until the memory is
+    /// unmapped, which does end it. (Where the rule comes from: `svm_range_set_attr` and `svm_range_unmap_from_gpus`; seen on
+    /// 6.16.12, 6.17.13, 6.18.15 and 7.2.12.)
     #[doc(alias = "KFD_IOCTL_SVM_ATTR_NO_ACCESS")]
     NoAccess(GpuId) = abi::KFD_IOCTL_SVM_ATTR_NO_ACCESS,
     /// Set these flags.

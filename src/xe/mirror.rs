@@ -32,6 +32,11 @@ impl MirrorOptions {
     }
 
     /// GPU writes fail. Lets the GPU read memory that is read-only for the CPU too.
+    ///
+    /// What the GPU reads must stay readable for the process. In Linux 6.16 to 7.3 a GPU access to memory that is not
+    /// (`PROT_NONE`) is served again and again without end, with the VM locked: its queues never finish, other calls on
+    /// it hang, and closing the device does too. (`__xe_svm_handle_pagefault` retries whatever it cannot have; seen on 6.16.12,
+    /// 6.18.15, 7.2.12 and 7.3.4. Under a mirror that can be written to, such memory fails the GPU's access at once.)
     #[doc(alias = "DRM_XE_VM_BIND_FLAG_READONLY")]
     #[must_use]
     pub const fn read_only(mut self) -> Self {

@@ -55,11 +55,23 @@ const BUGS: &[Bug] = &[
         cure: "use Linux 7.3.4 or newer; until then give prefetches a budget (Policy::Refuse or Policy::Evict), so that the driver \
                need not evict",
     },
+    Bug {
+        driver: Driver::Kfd,
+        needs_vram: false,
+        affected: mappings_left_behind,
+        effect: "a GPU that loses access to memory (SvmAttribute::NoAccess) keeps it mapped, even when the memory is unmapped, and reaches \
+                 pages that may be anyone's by then (svm_range_set_attr, seen on 6.16.12, 6.17.13, 6.18.15 and 7.2.12)",
+        cure: "use Linux 7.3.4 or newer; until then take no access away, but unmap the memory",
+    },
 ];
 
 /// Of every amdgpu that was looked at, and nothing that a program which does not move memory meets.
 const MEMORY_IN_VRAM: &str = " that a program meets by itself; memory in VRAM must not be moved by mremap or a Vec that grows, nor touched \
                             while amdgpu evicts it: amdgpu loses it, and may hang or crash (seen on 7.3.4; the module kfd says more)";
+
+/// Of every xe that was looked at, and nothing that a program without a read-only mirror meets.
+const UNREADABLE_MEMORY: &str = " that a program meets by itself; memory under a read-only mirror must stay readable: a GPU access to \
+                                 PROT_NONE memory there never ends (seen on 7.3.4; xe::MirrorOptions::read_only says more)";
 
 fn is_series(version: KernelVersion, major: u32, minor: u32) -> Affected {
     if version.is_of_series(major, minor) { Affected::Yes } else { Affected::No }
@@ -73,6 +85,10 @@ fn set_attr_null(version: KernelVersion) -> Affected {
 /// Releases whose source was read. In 7.3.4 the driver evicts where it is, and only if the lock of the mappings is free.
 fn eviction_deadlock(version: KernelVersion) -> Affected {
     by_releases(version, &[(6, 18, 15), (7, 2, 12)], &[(7, 3, 4)])
+}
+
+fn mappings_left_behind(version: KernelVersion) -> Affected {
+    by_releases(version, &[(6, 16, 12), (6, 17, 13), (6, 18, 15), (7, 2, 12)], &[(7, 3, 4)])
 }
 
 /// A stable series gets a fix once and keeps it; between the releases that were looked at, and in series without one, nothing is
@@ -118,8 +134,12 @@ pub(super) fn check(facts: &Facts<'_>, driver: Driver, has_vram: bool) -> Vec<Fi
         })
         .collect();
     if found.is_empty() {
-        let moves = if driver == Driver::Kfd && has_vram { MEMORY_IN_VRAM } else { "" };
-        return vec![Finding::ok(&checks::KERNEL_BUGS, format!("none known of Linux {version}{moves}"))];
+        let avoidable = match driver {
+            Driver::Kfd if has_vram => MEMORY_IN_VRAM,
+            Driver::Xe => UNREADABLE_MEMORY,
+            _ => "",
+        };
+        return vec![Finding::ok(&checks::KERNEL_BUGS, format!("none known of Linux {version}{avoidable}"))];
     }
     found
 }

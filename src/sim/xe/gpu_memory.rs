@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::address_space::{AddressSpace, State};
 use super::cpu::errno_of;
 use super::fault::Access;
-use super::object::Object;
+use super::object::{Object, Purge};
+use super::ranges::{Place, SvmRange};
+use super::sync::lock;
 use super::vmas::{Backing, Vma};
 use crate::error::Errno;
 use crate::pagemap::DeviceAtomic;
@@ -157,14 +159,19 @@ impl AddressSpace {
             return Err(Errno::ENOENT);
         }
         self.collect(state)?;
+        let scratch = self.flags & DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE != 0;
         let Some(vma) = state.vmas.at(address).cloned() else {
-            let scratch = self.flags & DRM_XE_VM_CREATE_FLAG_SCRATCH_PAGE != 0;
             return if scratch { Ok(Target::Nowhere) } else { Err(Errno::EINVAL) };
         };
         if vma.flags & DRM_XE_VM_BIND_FLAG_READONLY != 0 && access != Access::Read {
             // Page tables that were written before the mirror became read-only stay as they are.
             let range = state.ranges.at(address).copied().filter(|range| vma.is_mirror() && range.writable);
-            if range.is_none_or(|range| self.is_valid(&range, tile) != Ok(true)) {
+            let serves = |range: SvmRange| {
+                let atomics = matches!(range.mapped, Some(Place::Vram(_)))
+                    || self.atomic_needs_vram(vma.attributes.atomic) == Ok(false);
+                self.is_valid(&range, tile) == Ok(true) && (access != Access::Atomic || atomics)
+            };
+            if !range.is_some_and(serves) {
                 return Err(Errno::EPERM);
             }
         }
@@ -175,13 +182,22 @@ impl AddressSpace {
                 Ok(Target::Process(address))
             }
             Backing::Object { object, offset } => {
-                let present = vma.tables.tiles & 1 << tile != 0;
+                let purge = *lock(&object.purge);
+                // What was thrown away has left the page tables.
+                let present = vma.tables.tiles & 1 << tile != 0 && purge != Purge::Purged;
                 let served = present && (access != Access::Atomic || vma.tables.atomics);
                 if !served {
                     let mode = object.atomic.load(Ordering::Relaxed);
+                    let needs_vram = access == Access::Atomic && self.atomic_needs_vram(mode)?;
+                    // What may be thrown away, or was, is not faulted in (`xe_pagefault_begin`).
+                    if purge != Purge::WillNeed && !scratch {
+                        return Err(Errno::EACCES);
+                    }
+                    if purge == Purge::Purged {
+                        return Ok(Target::Nowhere);
+                    }
                     // Memory that cannot be in VRAM is no place for an atomic that has to be there.
-                    if access == Access::Atomic && self.atomic_needs_vram(mode)? && object.placement & !1 == 0
-                    {
+                    if needs_vram && object.placement & !1 == 0 {
                         return Err(Errno::EINVAL);
                     }
                     state.vmas.update(address, address + 1, |vma| self.write_tables(vma, 1 << tile));

@@ -171,8 +171,12 @@ impl AddressSpace {
         for block in &plan.blocks {
             let Some(range) = state.ranges.at(block.start).copied() else { continue };
             match block.target.as_deref().filter(|_| self.should_migrate(&range)) {
-                // Whatever goes wrong with a migration, the driver makes one errno of it, and success of that.
-                Some(pagemap) => self.migrate(state, &range, pagemap, 0).map_err(|_| Errno::ENODATA)?,
+                Some(pagemap) => match self.migrate(state, &range, pagemap, 0) {
+                    // Memory that the process may not write to, which the driver would move, and go on.
+                    Ok(()) | Err(Errno::EPERM) => {}
+                    // Whatever goes wrong with a migration, the driver makes one errno of it, and success of that.
+                    Err(_) => return Err(Errno::ENODATA),
+                },
                 None if block.target.is_none() => self.cpu()?.bring_back(range.start, range.end),
                 None => {}
             }

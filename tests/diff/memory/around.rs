@@ -30,7 +30,8 @@ fn read_around(mismatch: &Mismatch, steps: &[Step]) -> bool {
                 let file = !matches!(step.text("kind"), None | Some("anon"));
                 pages[at.min(end) as usize..end as usize].fill((file, false));
             }
-            "read" => {
+            // A wait looks at its word; without an address, at one outside of the arena.
+            "read" | "wait" if step.verb == "read" || step.text("at").is_some() => {
                 let (first, last) = (at / AROUND * AROUND, end.next_multiple_of(AROUND).min(PAGES));
                 for page in &mut pages[first.min(last) as usize..last as usize] {
                     page.1 = true;

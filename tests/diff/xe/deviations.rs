@@ -46,6 +46,21 @@ pub(super) const KNOWN: &[Deviation] = &[
         is: misplaced_user_pointer,
         then: Then::Stop,
     },
+    Deviation {
+        name: "a fence whose page the GPU uses",
+        why: "whoever waits for a fence looks at it, and that brings its page back. Whether this happens before the GPU's fault has \
+              mapped the page, which then stays mapped in system memory, or afterwards, so that the next access of the GPU moves it, \
+              is a matter of time, on both sides",
+        is: fence_in_use,
+        then: Then::Stop,
+    },
+    Deviation {
+        name: "memory that the process may not read, under a read-only mirror",
+        why: "a bug of Linux 6.16 to 7.3: a GPU fault on it is served again and again (`__xe_svm_handle_pagefault` retries whatever \
+              cannot be had), for ever, with the VM locked; the simulation gives up",
+        is: endless_fault,
+        then: Then::Stop,
+    },
     READ_AROUND,
     Deviation {
         name: "a part of a huge page in VRAM",
@@ -120,20 +135,41 @@ fn replaced_unseen(mismatch: &Mismatch, steps: &[Step]) -> bool {
         && steps.windows(2).any(|two| touches(&two[0]) && replaces(&two[1]) && meet(&two[0], &two[1]))
 }
 
-/// Pages that went to VRAM on the real side only, all of them not writable for the process, after a read-only mirror was bound.
-fn closed_memory(mismatch: &Mismatch, steps: &[Step]) -> bool {
-    let read_only =
-        |step: &Step| step.text("flags").is_some_and(|flags| flags.split('+').any(|flag| flag == "readonly"));
-    if mismatch.step.verb != "where" || !mismatch.step.args.is_empty() || !steps.iter().any(read_only) {
-        return false;
-    }
-    let mut closed = vec![false; PAGES as usize];
+/// Of each page whether the protection it got last is such a one.
+fn pages_with(steps: &[Step], is: impl Fn(Option<&str>) -> bool) -> Vec<bool> {
+    let mut all = vec![false; PAGES as usize];
     for step in steps.iter().filter(|step| matches!(step.verb.as_str(), "map" | "protect")) {
         let (at, pages) = (step.number("at", 0).unwrap_or(0), step.number("pages", 1).unwrap_or(1));
-        if let Some(pages) = closed.get_mut(at as usize..(at + pages) as usize) {
-            pages.fill(!matches!(step.text("prot"), None | Some("rw")));
+        if let Some(pages) = all.get_mut(at as usize..(at + pages) as usize) {
+            pages.fill(is(step.text("prot")));
         }
     }
+    all
+}
+
+fn binds_read_only(step: &Step) -> bool {
+    step.text("flags").is_some_and(|flags| flags.split('+').any(|flag| flag == "readonly"))
+}
+
+/// The GPU read a page that may not be read after a read-only mirror was bound, and the real driver never finished.
+fn endless_fault(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let endless = mismatch.real == "ok fence=ETIME" || mismatch.real.starts_with("hangs");
+    let reads = mismatch.step.verb == "gpu" && mismatch.step.text("op") == Some("copy");
+    if !endless || !reads || mismatch.sim != "ok fence=EIO" || !steps.iter().any(binds_read_only) {
+        return false;
+    }
+    let (from, pages) =
+        (mismatch.step.number("from", 0).unwrap_or(0), mismatch.step.number("pages", 1).unwrap_or(1));
+    let unreadable = pages_with(steps, |protection| protection == Some("none"));
+    unreadable.iter().skip(from as usize).take(pages as usize).any(|&unreadable| unreadable)
+}
+
+/// Pages that went to VRAM on the real side only, all of them not writable for the process, after a read-only mirror was bound.
+fn closed_memory(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    if mismatch.step.verb != "where" || !mismatch.step.args.is_empty() || !steps.iter().any(binds_read_only) {
+        return false;
+    }
+    let closed = pages_with(steps, |protection| !matches!(protection, None | Some("rw")));
     let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
     real.len() == sim.len()
         && real
@@ -142,6 +178,22 @@ fn closed_memory(mismatch: &Mismatch, steps: &[Step]) -> bool {
             .zip(closed)
             .filter(|((real, sim), _)| real != sim)
             .all(|((real, sim), closed)| real == "device" && sim != "device" && closed)
+}
+
+/// Pages that are in VRAM on one side only, all of them in blocks with a fence that somebody waited for.
+fn fence_in_use(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    if mismatch.step.verb != "where" {
+        return false;
+    }
+    let fences: Vec<u64> = { steps.iter().filter(|step| step.verb == "gpu" && step.text("fence").is_some()) }
+        .filter_map(|step| Some(step.number("fence", 0).ok()? / HUGE))
+        .collect();
+    let first = mismatch.step.number("at", 0).unwrap_or(0);
+    let (real, sim) = (expand(&mismatch.real), expand(&mismatch.sim));
+    let moved = |place: &str| matches!(place, "system" | "device");
+    real.len() == sim.len() && { (first..).zip(real.iter().zip(&sim)) }
+        .filter(|(_, (real, sim))| real != sim)
+        .all(|(page, (real, sim))| moved(real) && moved(sim) && fences.contains(&(page / HUGE)))
 }
 
 /// Pages that came back on the real side only, all of them in blocks that a later mapping was put into.

@@ -18,7 +18,7 @@ mod watchdog;
 
 pub(crate) use case::{Context, Stop, Test, TestResult};
 pub(crate) use driver_counters::{Counts, DriverCounters};
-pub(crate) use needs::{Need, available_memory, overcommitted};
+pub(crate) use needs::{Need, available_memory, overcommitted, unmaps_what_loses_access};
 pub(crate) use slot::Slot;
 
 use std::process::ExitCode;

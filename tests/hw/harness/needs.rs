@@ -24,6 +24,13 @@ fn evicts_on_the_spot(gpu: &Gpu) -> bool {
     gpu.driver() != Driver::Kfd || gpu.is_simulated() || kernel() >= (7, 3)
 }
 
+/// Whether memory is unmapped from a GPU that loses access to it. Kernels before 7.3 leave it mapped ("TODO: unmap ranges from
+/// GPU that lost access" in `svm_range_set_attr`), and go on doing so when the memory itself is unmapped: the GPU
+/// still reaches the pages, whoever has them then.
+pub(crate) fn unmaps_what_loses_access(gpu: &Gpu) -> bool {
+    gpu.is_simulated() || kernel() >= (7, 3)
+}
+
 /// Version of the running kernel: major, minor.
 fn kernel() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel says its release");

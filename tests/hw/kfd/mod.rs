@@ -46,6 +46,7 @@ mod read_only;
 mod sdma;
 mod several_gpus;
 mod system_memory;
+mod taken_away;
 mod vram;
 
 use crate::harness::{Context, Need, Test, TestResult};
@@ -63,6 +64,7 @@ pub(crate) const TESTS: &[&[Test]] = &[
     migration::TESTS,
     several_gpus::TESTS,
     read_only::TESTS,
+    taken_away::TESTS,
     events::TESTS,
     overcommit::TESTS,
     evict::TESTS,

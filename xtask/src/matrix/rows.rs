@@ -97,6 +97,7 @@ pub(super) const GROUPS: &[Group] = &[
                     "kfd/KFDSVMRangeTest.XNACK*",
                     "kfd/KFDSVMRangeTest.Invalid*",
                     "kfd/attributes/*",
+                    "kfd/access/*",
                 ],
             ),
             ("Prefetch (mixed), PrefaultPartialRange", &["kfd/KFDSVMRangeTest.Pre*"]),

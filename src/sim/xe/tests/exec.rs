@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use super::bind::{MIRROR, bind};
 use super::migrate::{check, filled, in_vram};
 use super::*;
 use crate::channel::DeviceMapping;
 use crate::sim::xe::XeInjection;
-use crate::uapi::xe::{Exec, ExecQueueCreate, ExecQueueGetProperty, ExecQueueSetProperty, WaitUserFence};
+use crate::uapi::xe::{
+    DRM_XE_VM_BIND_FLAG_READONLY, Exec, ExecQueueCreate, ExecQueueGetProperty, ExecQueueSetProperty,
+    VmBindOp, WaitUserFence,
+};
 use crate::xe::{
     Advice, AtomicMode, Batch, BatchBuffer, Bind, BindQueue, Bo, BoOptions, Comparison, Engine, EngineClass,
     ExecQueue, FaultAccess, FaultKind, MirrorOptions, PatIndex, PreferredLocation, PrefetchTarget, Priority,
-    QueueOptions, ReportedLocation, Syncobj, Syncs, Timeout, UserFence,
+    Purgeable, QueueOptions, RegionMask, ReportedLocation, Syncobj, Syncs, Timeout, UserFence,
 };
 
 const PATIENCE: Timeout = Timeout::Within(Duration::from_secs(60));
@@ -294,6 +298,38 @@ fn pages_around_one_that_was_discarded_stay_in_vram() {
     run(&vm, &queue(&vm), Batch::new().store_u32(page(400, 1).start(), 1)).unwrap();
     assert_eq!(in_vram(buffer.range()), M2 - gone.len() + PAGE);
     assert_eq!((word(&buffer, 400 * PAGE as usize), buffer[5], buffer[410 * PAGE as usize]), (1, 0, 0));
+}
+
+#[test]
+fn an_atomic_on_a_mirror_made_read_only_moves_nothing() {
+    let bench = Bench::new(Platform::Battlemage);
+    let (vm, buffer) = (bench.mirrored(), filled(M2));
+    vm.prefetch(buffer.range(), PrefetchTarget::System).unwrap();
+    let (flags, whole) = (MIRROR.flags | DRM_XE_VM_BIND_FLAG_READONLY, bench.device.config().whole_va());
+    bind(&vm, VmBindOp { addr: whole.start(), range: whole.len(), flags, ..MIRROR }).unwrap();
+    let at = buffer.range().start();
+    run(&vm, &queue(&vm), Batch::new().atomic_increment(at)).unwrap_err();
+    let fault = vm.faults().unwrap()[0];
+    assert_eq!((fault.address, fault.access), (at, FaultAccess::Atomic));
+    assert_eq!(in_vram(buffer.range()), 0);
+    check(&buffer);
+}
+
+#[test]
+fn objects_that_may_be_thrown_away_are_not_faulted_in() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.mirrored();
+    let bo = Bo::create(&bench.device, M2, BoOptions::new().placed_in(RegionMask::SYSTEM.with(1))).unwrap();
+    let at = pages(M2, M2 / PAGE);
+    vm.bind(&[Bind::map(&bo, 0, at)], Syncs::new()).unwrap();
+    let store = || run(&vm, &queue(&vm), Batch::new().store_u32(at.start(), 1));
+    assert!(vm.set_purgeable(at, Purgeable::DontNeed).unwrap());
+    store().unwrap_err();
+    assert!(vm.set_purgeable(at, Purgeable::WillNeed).unwrap());
+    store().unwrap();
+    // What is in the page tables stays there until it is thrown away.
+    assert!(vm.set_purgeable(at, Purgeable::DontNeed).unwrap());
+    store().unwrap();
 }
 
 #[test]

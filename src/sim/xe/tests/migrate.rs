@@ -5,12 +5,14 @@ use super::*;
 use crate::pagemap::{Injection, Space, Trigger};
 use crate::sim::xe::XeInjection;
 use crate::uapi::xe::{
-    DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, DRM_XE_VM_BIND_FLAG_READONLY, Madvise, MadvisePreferredLoc, VmBindOp,
+    DRM_XE_MEM_RANGE_ATTR_PREFERRED_LOC, DRM_XE_VM_BIND_FLAG_READONLY, DRM_XE_VM_BIND_OP_PREFETCH, Madvise,
+    MadvisePreferredLoc, VmBindOp,
 };
 use crate::xe::{
-    Advice, AtomicMode, Batch, BatchBuffer, Bo, BoOptions, EngineClass, ExecQueue, PreferredLocation,
-    PrefetchTarget, QueueOptions, RegionMask, Syncs,
+    Advice, AtomicMode, Batch, BatchBuffer, Bo, BoOptions, EngineClass, ExecQueue, MirrorOptions,
+    PreferredLocation, PrefetchTarget, QueueOptions, RegionMask, Syncs,
 };
+use rustix::mm::MprotectFlags;
 
 /// Bytes of a range that are in any simulated VRAM.
 pub(super) fn in_vram(range: PageRange) -> u64 {
@@ -127,6 +129,31 @@ fn what_does_not_migrate_is_mapped_anew_by_each_prefetch() {
     assert!(stores(2), "page tables that were written stay as they are");
     vm.prefetch(range, PrefetchTarget::Region(1)).unwrap();
     assert!(!stores(3));
+}
+
+#[test]
+fn memory_that_the_process_may_not_write_to_keeps_none_behind_it_from_moving() {
+    let bench = Bench::new(Platform::Battlemage);
+    let vm = bench.vm();
+    vm.mirror_with(bench.device.config().whole_va(), MirrorOptions::new().read_only()).unwrap();
+    let buffer = filled(M2);
+    let first = pages(buffer.range().start(), 1);
+    let protect = |flags| {
+        // SAFETY: the test's own memory, to which nothing writes meanwhile.
+        unsafe { rustix::mm::mprotect(first.start() as *mut _, first.len() as usize, flags) }.unwrap();
+    };
+    protect(MprotectFlags::READ);
+    let whole = VmBindOp {
+        op: DRM_XE_VM_BIND_OP_PREFETCH,
+        addr: buffer.range().start(),
+        range: M2,
+        prefetch_mem_region_instance: 1,
+        ..Default::default()
+    };
+    bind(&vm, whole).unwrap();
+    assert_eq!(in_vram(buffer.range()), M2 - PAGE);
+    protect(MprotectFlags::READ | MprotectFlags::WRITE);
+    check(&buffer);
 }
 
 #[test]

@@ -5,35 +5,45 @@ use std::collections::BTreeMap;
 /// Objects by id. Ids start at 1, and the lowest free one is given out next, so an id is used again at once after its object
 /// went (`XA_FLAGS_ALLOC1`, `idr_alloc` from 1).
 #[derive(Debug)]
-pub(super) struct Ids<T>(BTreeMap<u32, T>);
+pub(super) struct Ids<T> {
+    all: BTreeMap<u32, T>,
+    /// Usually 1.
+    first: u32,
+}
 
 impl<T> Ids<T> {
     pub(super) const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self { all: BTreeMap::new(), first: 1 }
     }
 
     pub(super) fn insert(&mut self, value: T) -> u32 {
-        let id = self.0.keys().zip(1u32..).find(|&(&id, free)| id != free).map_or(
+        let id = self.all.keys().zip(self.first..).find(|&(&id, free)| id != free).map_or(
             // No gap: the number behind the last.
-            self.0.len() as u32 + 1,
+            self.first + self.all.len() as u32,
             |(_, free)| free,
         );
-        self.0.insert(id, value);
+        self.all.insert(id, value);
         id
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
-        self.0.remove(&id)
+        self.all.remove(&id)
+    }
+
+    /// Removes without having looked whether there is anything, as `xa_erase` does: what that erases counts as free, 0 too.
+    pub(super) fn erase(&mut self, id: u32) -> Option<T> {
+        self.first = self.first.min(id);
+        self.remove(id)
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.0.values()
+        self.all.values()
     }
 }
 
 impl<T: Clone> Ids<T> {
     pub(super) fn get(&self, id: u32) -> Option<T> {
-        self.0.get(&id).cloned()
+        self.all.get(&id).cloned()
     }
 }
 
@@ -49,5 +59,14 @@ mod tests {
         assert_eq!(ids.remove(1), Some('a'));
         assert_eq!([ids.insert('d'), ids.insert('e'), ids.insert('f')], [1, 2, 4]);
         assert_eq!((ids.get(4), ids.get(5), ids.remove(9)), (Some('f'), None, None));
+    }
+
+    #[test]
+    fn zero_is_free_once_it_was_erased() {
+        let mut ids = Ids::new();
+        assert_eq!((ids.insert('a'), ids.remove(0), ids.insert('b')), (1, None, 2));
+        assert_eq!((ids.erase(9), ids.erase(1), ids.insert('c')), (None, Some('a'), 1));
+        assert_eq!((ids.erase(0), ids.insert('d'), ids.insert('e')), (None, 0, 3));
+        assert_eq!((ids.erase(0), ids.insert('f')), (Some('d'), 0));
     }
 }

@@ -163,7 +163,7 @@ impl XeNode {
         if arg.pad != 0 || arg.reserved != [0; 2] {
             return Err(Errno::EINVAL);
         }
-        let queue = lock(&self.queues).remove(arg.exec_queue_id).ok_or(Errno::ENOENT)?;
+        let queue = lock(&self.queues).erase(arg.exec_queue_id).ok_or(Errno::ENOENT)?;
         queue.stop();
         Ok(())
     }

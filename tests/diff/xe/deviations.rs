@@ -20,8 +20,8 @@ pub(super) const KNOWN: &[Deviation] = &[
     },
     Deviation {
         name: "a touch beside a hole that was filled again",
-        why: "the kernel brings back all of a block that lies in one mapping, and new memory may have closed the hole in it; the \
-              simulation is not told of new memory",
+        why: "the kernel brings back all of a block that lies in one mapping. New memory may have closed the hole in it, and the \
+              simulation is not told of new memory; or it is a mapping of its own, and the simulation brings back all of the block",
         is: filled_hole,
         then: Then::Stop,
     },
@@ -196,7 +196,7 @@ fn fence_in_use(mismatch: &Mismatch, steps: &[Step]) -> bool {
         .all(|(page, (real, sim))| moved(real) && moved(sim) && fences.contains(&(page / HUGE)))
 }
 
-/// Pages that came back on the real side only, all of them in blocks that a later mapping was put into.
+/// Pages that came back on one side only, all of them in blocks that a later mapping was put into.
 fn filled_hole(mismatch: &Mismatch, steps: &[Step]) -> bool {
     if mismatch.step.verb != "where" {
         return false;
@@ -211,10 +211,8 @@ fn filled_hole(mismatch: &Mismatch, steps: &[Step]) -> bool {
         })
     };
     real.len() == sim.len()
-        && real
-            .iter()
-            .zip(&sim)
-            .zip(0..)
-            .filter(|((real, sim), _)| real != sim)
-            .all(|((real, sim), page)| real == "system" && sim == "device" && filled(page / HUGE))
+        && real.iter().zip(&sim).zip(0..).filter(|((real, sim), _)| real != sim).all(|((real, sim), page)| {
+            let came_back = [real.as_str(), sim.as_str()];
+            (came_back == ["system", "device"] || came_back == ["device", "system"]) && filled(page / HUGE)
+        })
 }

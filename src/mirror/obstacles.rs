@@ -20,13 +20,20 @@ pub(super) struct Obstacles {
     pub(super) smallest_block: u64,
     /// A GPU without a fast link to the target has access.
     pub(super) unlinked_gpu: bool,
+    /// Memory has to be writable. The real amdgpu moves what can be read; a simulated one cannot (`UFFDIO_MOVE`).
+    pub(super) needs_writable: bool,
 }
 
 impl Obstacles {
     /// For pages that are missing in the target, `movable` bytes of them of a kind that moves, of a range of which `there` bytes
     /// are not missing.
     pub(super) fn of(space: &Space, target: Target, missing: &[PageRange], movable: u64, there: u64) -> Self {
-        let none = Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false };
+        let needs_writable = match space {
+            Space::Xe { .. } => true,
+            Space::Kfd { gpu, .. } => gpu.render().is_virtual(),
+        };
+        let none =
+            Self { vram_full: false, smallest_block: page_size(), unlinked_gpu: false, needs_writable };
         match space {
             _ if !target.is_vram() => none,
             // Of a peer's memory nothing is known here.

@@ -23,7 +23,7 @@ pub(super) fn classify(
         if at < part.start() {
             report(Refusal { range: PageRange::from_aligned(at, part.start()), cause: Cause::NotMapped });
         }
-        match of_mapping(vma, target) {
+        match of_mapping(vma, target, obstacles.needs_writable) {
             Some(cause) => report(Refusal { range: part, cause }),
             None => by_block(part, vma, after, obstacles, &mut report),
         }
@@ -35,7 +35,7 @@ pub(super) fn classify(
 }
 
 /// The cause that follows from the kind of mapping alone, or `None` where the memory is of a kind that moves.
-fn of_mapping(vma: &Vma, target: Target) -> Option<Cause> {
+fn of_mapping(vma: &Vma, target: Target, needs_writable: bool) -> Option<Cause> {
     if !target.is_vram() {
         return None;
     }
@@ -44,8 +44,10 @@ fn of_mapping(vma: &Vma, target: Target) -> Option<Cause> {
         VmaKind::Special => Some(Cause::Special),
         VmaKind::SharedMemory => Some(Cause::Shared),
         VmaKind::PrivateFile | VmaKind::SharedFile => Some(Cause::FileBacked),
-        VmaKind::Anonymous if !vma.is_writable() => Some(Cause::NotWritable),
-        VmaKind::Anonymous => None,
+        VmaKind::Anonymous => {
+            let suits = vma.is_readable() && (vma.is_writable() || !needs_writable);
+            (!suits).then_some(Cause::NotWritable)
+        }
     }
 }
 

@@ -6,13 +6,14 @@ use crate::frame::{Deviation, Mismatch, Step, Then};
 /// A difference that every simulated device has.
 pub(crate) const READ_AROUND: Deviation = Deviation {
     name: "pages of a file around one that was read",
-    why: "of what a file has in memory the kernel maps sixteen pages at the first look at one of them, but not where \
-          `userfaultfd` watches for writes, as the simulation does (`uffd_disable_fault_around`); of the CPU's looks it is not told",
+    why: "of what a file has in memory the kernel maps sixteen pages at the first look at one of them, counted from the edge of the \
+          mapping if that is near, but not where `userfaultfd` watches for writes, as the simulation does \
+          (`uffd_disable_fault_around`), which also makes edges; of the CPU's looks it is not told",
     is: read_around,
     then: Then::Stop,
 };
 
-/// Pages of files that are mapped on the real side only, all of them beside one that was read since they were mapped.
+/// Pages of files that are mapped on one side only, all of them beside one that was read since they were mapped.
 fn read_around(mismatch: &Mismatch, steps: &[Step]) -> bool {
     const AROUND: u64 = 16;
     if mismatch.step.verb != "where" || !mismatch.step.args.is_empty() {
@@ -32,7 +33,7 @@ fn read_around(mismatch: &Mismatch, steps: &[Step]) -> bool {
             }
             // A wait looks at its word; without an address, at one outside of the arena.
             "read" | "wait" if step.verb == "read" || step.text("at").is_some() => {
-                let (first, last) = (at / AROUND * AROUND, end.next_multiple_of(AROUND).min(PAGES));
+                let (first, last) = (at.saturating_sub(AROUND - 1), (end + AROUND - 1).min(PAGES));
                 for page in &mut pages[first.min(last) as usize..last as usize] {
                     page.1 = true;
                 }
@@ -41,10 +42,10 @@ fn read_around(mismatch: &Mismatch, steps: &[Step]) -> bool {
         }
     }
     real.len() == sim.len()
-        && real
-            .iter()
-            .zip(&sim)
-            .zip(pages)
-            .filter(|((real, sim), _)| real != sim)
-            .all(|((real, sim), page)| real == "system" && sim == "absent" && page == (true, true))
+        && real.iter().zip(&sim).zip(pages).filter(|((real, sim), _)| real != sim).all(
+            |((real, sim), page)| {
+                let mapped = [real.as_str(), sim.as_str()];
+                (mapped == ["system", "absent"] || mapped == ["absent", "system"]) && page == (true, true)
+            },
+        )
 }

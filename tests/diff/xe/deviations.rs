@@ -61,6 +61,14 @@ pub(super) const KNOWN: &[Deviation] = &[
         is: endless_fault,
         then: Then::Stop,
     },
+    Deviation {
+        name: "a mirror that can be written to again",
+        why: "page tables that were written while it was read-only stay as they are (a mirror that is bound merges with its neighbours, \
+              and all of them get its flags), and Linux 7.3 takes a GPU's write fault on them for served, again and again: \
+              `xe_svm_range_is_valid` does not know of permissions. The simulation lets the GPU write",
+        is: stale_read_only,
+        then: Then::Stop,
+    },
     READ_AROUND,
     Deviation {
         name: "a part of a huge page in VRAM",
@@ -149,6 +157,20 @@ fn pages_with(steps: &[Step], is: impl Fn(Option<&str>) -> bool) -> Vec<bool> {
 
 fn binds_read_only(step: &Step) -> bool {
     step.text("flags").is_some_and(|flags| flags.split('+').any(|flag| flag == "readonly"))
+}
+
+/// The GPU wrote after a mirror was bound read-only, used, and bound as it was, and the real driver never finished.
+fn stale_read_only(mismatch: &Mismatch, steps: &[Step]) -> bool {
+    let endless = mismatch.real == "ok fence=ETIME" || mismatch.real.starts_with("hangs");
+    let mirrors =
+        |step: &Step| step.text("flags").is_some_and(|flags| flags.split('+').any(|f| f == "mirror"));
+    let Some(closed) = steps.iter().position(binds_read_only) else { return false };
+    let prefetched = steps[closed..].iter().position(|step| step.text("op") == Some("prefetch"));
+    let opened = steps[closed..].iter().rposition(|step| mirrors(step) && !binds_read_only(step));
+    endless
+        && mismatch.step.verb == "gpu"
+        && mismatch.sim == "ok fence=ok"
+        && prefetched.is_some_and(|used| opened.is_some_and(|opened| used < opened))
 }
 
 /// The GPU read a page that may not be read after a read-only mirror was bound, and the real driver never finished.

@@ -94,3 +94,32 @@ fn by_place(part: PageRange, after: &Residency, obstacles: Obstacles, report: &m
         report(Refusal { range, cause });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::mm::MprotectFlags;
+
+    use super::*;
+    use crate::Buffer;
+
+    #[test]
+    fn where_memory_need_not_be_writable_it_must_be_readable() {
+        let buffer = Buffer::<u64>::zeroed(512).unwrap();
+        let range = buffer.range();
+        let protect = |flags| {
+            // SAFETY: the test's own memory, which nothing touches meanwhile.
+            unsafe { rustix::mm::mprotect(range.start() as *mut _, range.len() as usize, flags) }.unwrap();
+        };
+        let cause = |needs_writable| {
+            let mut map = VmaMap::new();
+            map.read(range).unwrap();
+            of_mapping(map.within(range).next().unwrap(), Target::PEER, needs_writable)
+        };
+        protect(MprotectFlags::READ);
+        assert_eq!((cause(true), cause(false)), (Some(Cause::NotWritable), None));
+        protect(MprotectFlags::empty());
+        assert_eq!(cause(false), Some(Cause::NotWritable));
+        protect(MprotectFlags::READ | MprotectFlags::WRITE);
+        assert_eq!((cause(true), cause(false)), (None, None));
+    }
+}

@@ -121,10 +121,10 @@ fn single_calls(costs: &HashMap<String, Cost>, no_hsakmt: Option<&str>) -> Resul
     let mut lines = Vec::new();
     for (call, ways) in [
         ("prefetch", ["vm", "mirror"].as_slice()),
-        ("advise", &["vm", "mirror"]),
+        ("advise", &["vm", "mirror", "crowded"]),
         ("query", &["vm"]),
         ("set", &["process", "mirror"]),
-        ("get", &["process"]),
+        ("get", &["process", "into"]),
     ] {
         for way in ways {
             let name = format!("measured_{call}_{way}");
@@ -150,7 +150,8 @@ fn single_calls(costs: &HashMap<String, Cost>, no_hsakmt: Option<&str>) -> Resul
         }
         let own = cost(costs, &name)?;
         // Advice of a mirror is given and taken back: two calls.
-        let calls = if name == "measured_advise_mirror" { 2.0 } else { 1.0 };
+        let taken_back = matches!(name.as_str(), "measured_advise_mirror" | "measured_advise_crowded");
+        let calls = if taken_back { 2.0 } else { 1.0 };
         let note = format!("{} system calls, {} allocations", own.system_calls, own.allocations);
         let theirs = get(&peer)? * calls;
         let row = Row::counted('a', what, "instructions", get(&name)?, label, theirs).note(&note);
@@ -196,9 +197,11 @@ fn title(name: &str) -> &'static str {
         "measured_prefetch_mirror" => "Mirror::prefetch on xe, unobserved",
         "measured_advise_vm" => "xe::Vm::advise",
         "measured_advise_mirror" => "Mirror::advise on xe, and taking it back",
+        "measured_advise_crowded" => "the same among 10,000 others",
         "measured_query_vm" => "xe::Vm::range_attributes_into",
         "measured_set_process" => "kfd::Process::set_attributes",
         "measured_set_mirror" => "Mirror::prefetch on KFD, unobserved",
-        _ => "kfd::Process::get_attributes",
+        "measured_get_process" => "kfd::Process::get_attributes",
+        _ => "kfd::Process::get_attributes_into",
     }
 }

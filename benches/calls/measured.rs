@@ -27,6 +27,8 @@ use crate::stand_in::{GPU_ID, topology};
 pub(crate) const CALLS: u32 = 100;
 /// Ranges in one batch.
 pub(crate) const BATCHES: [usize; 6] = [1, 4, 16, 64, 256, 1024];
+/// Other advice in force.
+pub(crate) const CROWD: u64 = 10_000;
 const START: u64 = 0x7f00_0000_0000;
 const SIZE: u64 = 2 << 20;
 const VRAM: u16 = 1;
@@ -61,6 +63,8 @@ struct Setup {
     place: Place,
     vm: xe::Vm,
     mirror: Mirror,
+    /// With much other advice in force.
+    crowded: Mirror,
     vram: Location,
     process: kfd::Process,
     kfd_mirror: Mirror,
@@ -68,6 +72,7 @@ struct Setup {
     gpu: GpuId,
     room: std::cell::RefCell<Vec<MemRangeAttr>>,
     attributes: std::cell::RefCell<xe::RangeAttributeBuffer>,
+    answer: std::cell::RefCell<kfd::RangeAttributes>,
     adjacent: Vec<PageRange>,
     apart: Vec<PageRange>,
     start: u64,
@@ -97,6 +102,11 @@ impl Setup {
         let range = |start| PageRange::new(start, SIZE).expect("aligned");
         let ranges =
             |step: u64| (0..*BATCHES.last().unwrap() as u64).map(|i| range(START + i * step)).collect();
+        let crowded = gpu.mirror().expect("mirror");
+        for index in 1..=CROWD {
+            let other = range(START + 2 * SIZE * index);
+            crowded.advise_range(other).prefer(Location::System).apply().expect("advice").keep();
+        }
         let raw = Raw::new(null(), vm.id());
         Self {
             c: C::load(c).expect("compiled just now"),
@@ -106,6 +116,7 @@ impl Setup {
             raw,
             vm,
             mirror,
+            crowded,
             vram: gpu.vram(),
             process,
             kfd_mirror,
@@ -113,6 +124,7 @@ impl Setup {
             gpu: id,
             room: vec![MemRangeAttr::default(); 5].into(),
             attributes: Default::default(),
+            answer: Default::default(),
             adjacent: ranges(SIZE),
             apart: ranges(2 * SIZE),
             start: START,
@@ -177,6 +189,9 @@ measured! {
     measured_advise_mirror(s) {
         s.mirror.advise_range(s.range()).prefer(Location::System).apply().unwrap().reset().unwrap();
     }
+    measured_advise_crowded(s) {
+        s.crowded.advise_range(s.range()).prefer(Location::System).apply().unwrap().reset().unwrap();
+    }
 
     measured_query_c(s) {
         let mut room = s.room.borrow_mut();
@@ -231,6 +246,10 @@ measured! {
     }
     measured_get_rust(s) { black_box(s.raw.get(s.start, s.size, s.gpu.raw()).unwrap()); }
     measured_get_process(s) { black_box(s.process.get_attributes(s.range(), &[s.gpu]).unwrap()); }
+    measured_get_into(s) {
+        let answer = &mut *s.answer.borrow_mut();
+        s.process.get_attributes_into(s.range(), &[s.gpu], black_box(answer)).unwrap();
+    }
     hsakmt_measured_get(s) {
         let ask = |kind, value| HsaAttribute { kind, value };
         let mut attributes = [ask(0, 0), ask(1, 0), ask(2, 1), ask(5, 0), ask(7, 0), ask(6, 0)];

@@ -190,33 +190,42 @@ impl RangeAttributes {
         self.access.iter().find(|(asked, _)| *asked == gpu).map(|(_, access)| *access)
     }
 
-    /// Reads the kernel's answer to the attributes of [`query`] about this many GPUs.
-    pub(super) fn from_answer(attrs: &[abi::SvmAttribute], gpus: usize) -> Option<Self> {
-        let mut answer = Self {
+    /// Takes over the kernel's answer to the attributes of [`query`]; `None` where it is none.
+    pub(super) fn read(&mut self, attrs: &[abi::SvmAttribute]) -> Option<()> {
+        let mut access_of = std::mem::take(&mut self.access);
+        access_of.clear();
+        *self = Self { access: access_of, ..Self::default() };
+        for attr in attrs {
+            match attr.attr_type {
+                abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC => self.preferred = agreed(attr.value),
+                abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC => self.prefetch = agreed(attr.value),
+                abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS => {
+                    self.flags_on_all = SvmFlags::from_bits_retain(attr.value)
+                }
+                abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS => {
+                    self.flags_on_any = Some(SvmFlags::from_bits_retain(!attr.value));
+                }
+                abi::KFD_IOCTL_SVM_ATTR_GRANULARITY => {
+                    self.granularity = Granularity(u8::try_from(attr.value).unwrap_or(u8::MAX));
+                }
+                other => self.access.push((GpuId::new(attr.value)?, access(other)?)),
+            }
+        }
+        Some(())
+    }
+}
+
+/// Of no range and no GPU: what [`Process::get_attributes_into`](super::Process::get_attributes_into) fills in.
+impl Default for RangeAttributes {
+    fn default() -> Self {
+        Self {
             preferred: Agreed::MixedOrUnset,
             prefetch: Agreed::MixedOrUnset,
             flags_on_all: SvmFlags::empty(),
             flags_on_any: None,
             granularity: Granularity::PAGE,
-            access: Vec::with_capacity(gpus),
-        };
-        for attr in attrs {
-            match attr.attr_type {
-                abi::KFD_IOCTL_SVM_ATTR_PREFERRED_LOC => answer.preferred = agreed(attr.value),
-                abi::KFD_IOCTL_SVM_ATTR_PREFETCH_LOC => answer.prefetch = agreed(attr.value),
-                abi::KFD_IOCTL_SVM_ATTR_SET_FLAGS => {
-                    answer.flags_on_all = SvmFlags::from_bits_retain(attr.value)
-                }
-                abi::KFD_IOCTL_SVM_ATTR_CLR_FLAGS => {
-                    answer.flags_on_any = Some(SvmFlags::from_bits_retain(!attr.value));
-                }
-                abi::KFD_IOCTL_SVM_ATTR_GRANULARITY => {
-                    answer.granularity = Granularity(u8::try_from(attr.value).unwrap_or(u8::MAX));
-                }
-                other => answer.access.push((GpuId::new(attr.value)?, access(other)?)),
-            }
+            access: Vec::new(),
         }
-        Some(answer)
     }
 }
 
@@ -276,7 +285,10 @@ mod tests {
     fn the_answer_is_read_by_type_wherever_it_stands() {
         let attrs = [(4, 7), (2, 8), (3, 9), (7, 5), (6, 0xffff_fffc), (5, 1), (1, u32::MAX), (0, 0)]
             .map(|(attr_type, value)| abi::SvmAttribute { attr_type, value });
-        let answer = RangeAttributes::from_answer(&attrs, 3).unwrap();
+        let mut answer = RangeAttributes::default();
+        // What an earlier query said is gone.
+        answer.access.push((GpuId::new(10).unwrap(), GpuAccess::Full));
+        answer.read(&attrs).unwrap();
         let gpu = |raw| GpuId::new(raw).unwrap();
         assert_eq!(answer.preferred, Agreed::Uniform(Location::System));
         assert_eq!(answer.prefetch, Agreed::MixedOrUnset);
@@ -292,8 +304,8 @@ mod tests {
     #[test]
     fn an_answer_no_kernel_gives_is_refused() {
         let odd = [abi::SvmAttribute { attr_type: 99, value: 1 }];
-        assert_eq!(RangeAttributes::from_answer(&odd, 0), None);
+        assert_eq!(RangeAttributes::default().read(&odd), None);
         let no_gpu = [abi::SvmAttribute { attr_type: 2, value: 0 }];
-        assert_eq!(RangeAttributes::from_answer(&no_gpu, 0), None);
+        assert_eq!(RangeAttributes::default().read(&no_gpu), None);
     }
 }

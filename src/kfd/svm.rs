@@ -93,7 +93,7 @@ impl Process {
         }
     }
 
-    /// Reads the attributes of the registered ranges within `range`, and what each of `gpus` may do with them.
+    /// Reads the attributes of the registered ranges within `range`, and what each of `gpus` may do with them: one ioctl.
     ///
     /// # Errors
     ///
@@ -108,6 +108,44 @@ impl Process {
     #[doc(alias = "AMDKFD_IOC_SVM")]
     #[doc(alias = "KFD_IOCTL_SVM_OP_GET_ATTR")]
     pub fn get_attributes(&self, range: PageRange, gpus: &[GpuId]) -> Result<RangeAttributes> {
+        let access = Vec::with_capacity(gpus.len().min(abi::SVM_MAX_ATTRIBUTES));
+        let mut answer = RangeAttributes { access, ..RangeAttributes::default() };
+        self.get_attributes_into(range, gpus, &mut answer)?;
+        Ok(answer)
+    }
+
+    /// As [`get_attributes`](Self::get_attributes), into an answer that is used again: with up to 11 GPUs, and room in its list for
+    /// them, nothing is allocated.
+    ///
+    /// ```
+    /// use drm_pagemap::kfd::RangeAttributes;
+    /// use drm_pagemap::sim::Machine;
+    /// use drm_pagemap::sim::kfd::{Kfd, KfdConfig};
+    /// use drm_pagemap::{Buffer, Device, Gpu};
+    ///
+    /// let machine = Machine::new().with_kfd(Kfd::new(KfdConfig::new())?);
+    /// let gpu = Gpu::discover_in(&machine).into_iter().next().expect("one GPU");
+    /// let Device::Kfd(kfd) = gpu.device() else { unreachable!() };
+    /// let mirror = gpu.mirror()?;
+    /// let parts = [Buffer::<u64>::zeroed(1 << 16)?, Buffer::<u64>::zeroed(1 << 16)?];
+    /// let _advice = mirror.advise(&parts[1]).prefer(gpu.vram()).apply()?;
+    /// let mut answer = RangeAttributes::default();
+    /// for part in &parts {
+    ///     kfd.process().get_attributes_into(part.range(), &[kfd.id()], &mut answer)?;
+    ///     println!("{:?}, migrates by {} bytes", answer.preferred, answer.granularity.bytes());
+    /// }
+    /// # Ok::<(), drm_pagemap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_attributes`](Self::get_attributes). What `answer` holds then is of no use.
+    pub fn get_attributes_into(
+        &self,
+        range: PageRange,
+        gpus: &[GpuId],
+        answer: &mut RangeAttributes,
+    ) -> Result<()> {
         self.inner().guard.check(CALL)?;
         if range.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, CALL)
@@ -129,12 +167,8 @@ impl Process {
         };
         call(self.channel(), words, range, abi::KFD_IOCTL_SVM_OP_GET_ATTR, attrs)
             .map_err(|error| explain_get(error.over(range)))?;
-        let answer = abi::svm_attributes(words);
-        RangeAttributes::from_answer(answer, gpus.len()).ok_or_else(|| {
-            Error::new(ErrorKind::Other, CALL)
-                .over(range)
-                .because(format!("the kernel answered what it should not: {answer:?}"))
-        })
+        let attributes = abi::svm_attributes(words);
+        answer.read(attributes).ok_or_else(|| no_answer(range, attributes))
     }
 }
 
@@ -151,6 +185,13 @@ fn starts_at_zero(range: PageRange) -> Error {
     Error::new(ErrorKind::InvalidArgument, CALL)
         .over(range)
         .because("the kernel refuses ranges that start at address 0")
+}
+
+#[cold]
+fn no_answer(range: PageRange, attributes: &[abi::SvmAttribute]) -> Error {
+    Error::new(ErrorKind::Other, CALL)
+        .over(range)
+        .because(format!("the kernel answered what it should not: {attributes:?}"))
 }
 
 #[cold]

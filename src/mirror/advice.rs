@@ -16,8 +16,10 @@ use super::Mirror;
 use super::journal::{RequestKind, RequestResult};
 
 mod book;
+mod layers;
 
 pub(super) use book::AdviceBook;
+use layers::LayerId;
 
 const CALL: &str = "Mirror::advise";
 
@@ -29,12 +31,23 @@ pub(super) struct Settings {
     pub(super) granularity: Option<u64>,
 }
 
-/// Which kinds of advice are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kinds {
-    pub(super) preferred: bool,
-    pub(super) atomics: bool,
-    pub(super) granularity: bool,
+bitflags::bitflags! {
+    /// Which kinds of advice are meant.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Kinds: u8 {
+        const PREFERRED = 1;
+        const ATOMICS = 2;
+        const GRANULARITY = 4;
+    }
+}
+
+/// Whoever takes advice: a driver.
+pub(super) trait Advisee {
+    /// Gives advice.
+    fn advise(&self, range: PageRange, settings: &Settings) -> Result<()>;
+
+    /// Puts the kinds of advice that were set to what `now` says, or to the driver's defaults where it says nothing.
+    fn restore(&self, range: PageRange, was: Kinds, now: &Settings) -> Result<()>;
 }
 
 impl Settings {
@@ -43,19 +56,12 @@ impl Settings {
 
     /// What something is said about.
     #[inline]
-    pub(super) const fn kinds(&self) -> Kinds {
-        Kinds {
-            preferred: self.preferred.is_some(),
-            atomics: self.atomics.is_some(),
-            granularity: self.granularity.is_some(),
-        }
-    }
-}
-
-impl Kinds {
-    #[inline]
-    const fn is_none(self) -> bool {
-        !(self.preferred || self.atomics || self.granularity)
+    pub(super) fn kinds(&self) -> Kinds {
+        let mut kinds = Kinds::empty();
+        kinds.set(Kinds::PREFERRED, self.preferred.is_some());
+        kinds.set(Kinds::ATOMICS, self.atomics.is_some());
+        kinds.set(Kinds::GRANULARITY, self.granularity.is_some());
+        kinds
     }
 }
 
@@ -116,12 +122,12 @@ impl<'m> Advise<'m> {
     pub fn apply(self) -> Result<Advice<'m>> {
         let Self { mirror, range, settings } = self;
         mirror.owner.check(CALL)?;
-        if settings.kinds().is_none() {
+        if settings.kinds().is_empty() {
             return Err(nothing_advised(range));
         }
         let give = || mirror.advice.give(&mirror.space, range, settings);
         let id = mirror.journal.note(RequestKind::Advice, range, None, give, RequestResult::of_call)?;
-        Ok(Advice { mirror, range, id: Some(id) })
+        Ok(Advice { mirror, range, id })
     }
 }
 
@@ -138,7 +144,7 @@ fn nothing_advised(range: PageRange) -> Error {
 pub struct Advice<'m> {
     mirror: &'m Mirror,
     range: PageRange,
-    id: Option<u64>,
+    id: Option<LayerId>,
 }
 
 impl Advice<'_> {
@@ -161,15 +167,18 @@ impl Advice<'_> {
     /// Leaves the advice in force for good: until the mirror is dropped on xe, until the memory is unmapped on KFD. Guards made
     /// before no longer override it when they are dropped.
     pub fn keep(mut self) {
-        // The entry stays in the book: guards that are dropped later restore it.
-        self.id = None;
+        let Some(id) = self.id.take() else { return };
+        // In a forked child the book's lock may be held by a thread that does not exist there.
+        if self.mirror.owner.is_owner() {
+            self.mirror.advice.keep(self.range, id);
+        }
     }
 
     #[inline]
     fn take_back(&mut self) -> Result<()> {
         let Some(id) = self.id.take() else { return Ok(()) };
         self.mirror.owner.check("Advice::reset")?;
-        let take_back = || self.mirror.advice.take_back(&self.mirror.space, id);
+        let take_back = || self.mirror.advice.take_back(&self.mirror.space, self.range, id);
         self.mirror.journal.note(RequestKind::Advice, self.range, None, take_back, RequestResult::of_call)
     }
 }

@@ -9,7 +9,7 @@ use crate::location::{Location, VramRegion};
 use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
-use super::advice::{Kinds, Settings};
+use super::advice::{Advisee, Kinds, Settings};
 use super::trial::{self, Trial};
 
 const ADVISE: &str = "Mirror::advise";
@@ -183,29 +183,29 @@ impl Space {
             Self::Kfd { .. } => self.check_for_resets(range),
         }
     }
+}
 
-    /// Gives advice.
+impl Advisee for Space {
     #[inline]
-    pub(super) fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
+    fn advise(&self, range: PageRange, settings: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => advise_xe(vm, *one_region, range, settings),
             Self::Kfd { gpu, .. } => advise_kfd(gpu, range, settings),
         }
     }
 
-    /// Puts the kinds of advice that were set to what `now` says, or to the driver's defaults where it says nothing.
     #[inline]
-    pub(super) fn restore(&self, range: PageRange, was: Kinds, now: &Settings) -> Result<()> {
+    fn restore(&self, range: PageRange, was: Kinds, now: &Settings) -> Result<()> {
         match self {
             Self::Xe { vm, one_region } => {
-                if was.preferred {
+                if was.contains(Kinds::PREFERRED) {
                     let location = match &now.preferred {
                         Some(location) => preferred_xe(vm, *one_region, location)?,
                         None => xe::PreferredLocation::FaultingDevice,
                     };
                     vm.advise(range, xe::Advice::PreferredLocation(location))?;
                 }
-                if was.atomics {
+                if was.contains(Kinds::ATOMICS) {
                     vm.advise(range, xe::Advice::Atomic(now.atomics.unwrap_or_default()))?;
                 }
                 Ok(())
@@ -292,8 +292,8 @@ fn restore_kfd(gpu: &KfdGpu, range: PageRange, was: Kinds, now: &Settings) -> Re
     set_kfd(
         gpu,
         range,
-        was.preferred.then_some(kfd::SvmAttribute::Preferred(preferred)),
-        was.granularity.then_some(kfd::SvmAttribute::Granularity(granularity)),
+        was.contains(Kinds::PREFERRED).then_some(kfd::SvmAttribute::Preferred(preferred)),
+        was.contains(Kinds::GRANULARITY).then_some(kfd::SvmAttribute::Granularity(granularity)),
     )
 }
 

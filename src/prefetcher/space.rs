@@ -12,7 +12,7 @@ pub(super) enum Lane {
     /// The user's address space itself.
     Own,
     /// An address space of the thread's own, in which pages move; then they are mapped in the user's.
-    Helper(Mirror),
+    Helper(Box<Mirror>),
 }
 
 impl Lane {
@@ -23,7 +23,7 @@ impl Lane {
                 .because("a process has one address space on KFD, so there is no second one to help")
                 .hint_is("leave helper_spaces out; the driver takes one prefetch at a time"));
         }
-        Ok(Self::Helper(own.helper()?))
+        Ok(Self::Helper(Box::new(own.helper()?)))
     }
 
     pub(super) fn prefetch(

@@ -154,7 +154,7 @@ fn xe_mirror(recorder: &Recorder) {
             let prefetch = mirror.prefetch_range(range(0, 0)).to(location.clone());
             let _ = prefetch.observe(Observe::Nothing).run().unwrap();
         });
-        // Given, and taken back. The first made room in the list of advice in force.
+        // Given, and taken back.
         costs(recorder, &[Madvise::REQUEST; 2], 0, || {
             mirror.advise_range(range(0, 0)).prefer(location.clone()).apply().unwrap().reset().unwrap();
         });
@@ -201,6 +201,10 @@ fn kfd_get_attributes(recorder: &Recorder) {
     });
     costs(recorder, &[svm(5)], 0, || {
         process.get_attributes(range(0, 0), &[]).unwrap();
+    });
+    let answer = std::cell::RefCell::new(kfd::RangeAttributes::default());
+    costs(recorder, &[svm(6)], 0, || {
+        process.get_attributes_into(range(0, 0), &[gpu_id()], &mut answer.borrow_mut()).unwrap();
     });
 }
 

@@ -39,6 +39,7 @@ use crate::range::PageRange;
 use crate::xe;
 
 mod advice;
+mod granularity;
 mod journal;
 mod observe;
 mod obstacles;

@@ -10,12 +10,10 @@ use crate::range::{PageRange, SIZE_2M};
 use crate::xe;
 
 use super::advice::{Advisee, Kinds, Settings};
+use super::granularity::DefaultGranularity;
 use super::trial::{self, Trial};
 
 const ADVISE: &str = "Mirror::advise";
-
-/// KFD's migration granularity where none was set: its module parameter `svm_default_granularity`, 9, in 4 KiB pages.
-const DEFAULT_GRANULARITY: u64 = SIZE_2M;
 
 /// What the driver was asked to make for a mirror.
 #[derive(Debug)]
@@ -29,6 +27,7 @@ pub(super) enum Space {
         gpu: Arc<KfdGpu>,
         /// Resets of the GPU before this mirror.
         resets: u64,
+        default_granularity: DefaultGranularity,
     },
 }
 
@@ -79,7 +78,8 @@ impl Space {
                 gpu.acquire()?;
                 let resets = gpu.resets()?;
                 gpu.try_migration(resets, || Ok(trial::migrate_a_page(gpu)? == Trial::Intact))?;
-                Ok(Self::Kfd { gpu: gpu.clone(), resets })
+                let default_granularity = DefaultGranularity::default();
+                Ok(Self::Kfd { gpu: gpu.clone(), resets, default_granularity })
             }
         }
     }
@@ -114,7 +114,7 @@ impl Space {
     pub(super) fn check_for_resets(&self, range: PageRange) -> Result<()> {
         match self {
             Self::Xe { .. } => Ok(()),
-            Self::Kfd { gpu, resets } if gpu.resets()? == *resets => Ok(()),
+            Self::Kfd { gpu, resets, .. } if gpu.resets()? == *resets => Ok(()),
             Self::Kfd { .. } => Err(Error::new(ErrorKind::DeviceLost, "Mirror::prefetch")
                 .over(range)
                 .because("the driver has reset the GPU since this mirror was made: data that was in its memory, or on the way there or back, may be lost")
@@ -210,7 +210,9 @@ impl Advisee for Space {
                 }
                 Ok(())
             }
-            Self::Kfd { gpu, .. } => restore_kfd(gpu, range, was, now),
+            Self::Kfd { gpu, default_granularity, .. } => {
+                restore_kfd(gpu, default_granularity, range, was, now)
+            }
         }
     }
 }
@@ -286,14 +288,24 @@ fn advise_kfd(gpu: &KfdGpu, range: PageRange, settings: &Settings) -> Result<()>
 }
 
 #[inline(never)]
-fn restore_kfd(gpu: &KfdGpu, range: PageRange, was: Kinds, now: &Settings) -> Result<()> {
+fn restore_kfd(
+    gpu: &KfdGpu,
+    default_granularity: &DefaultGranularity,
+    range: PageRange,
+    was: Kinds,
+    now: &Settings,
+) -> Result<()> {
     let preferred = now.preferred.as_ref().map(preferred_kfd).transpose()?;
-    let granularity = granularity_kfd(now.granularity.unwrap_or(DEFAULT_GRANULARITY))?;
+    let granularity = match now.granularity {
+        _ if !was.contains(Kinds::GRANULARITY) => None,
+        Some(bytes) => Some(granularity_kfd(bytes)?),
+        None => Some(default_granularity.get(gpu.process())?),
+    };
     set_kfd(
         gpu,
         range,
         was.contains(Kinds::PREFERRED).then_some(kfd::SvmAttribute::Preferred(preferred)),
-        was.contains(Kinds::GRANULARITY).then_some(kfd::SvmAttribute::Granularity(granularity)),
+        granularity.map(kfd::SvmAttribute::Granularity),
     )
 }
 
